@@ -1,0 +1,1 @@
+"""Brokers: the ordered, partitioned log between gateway and consumer."""

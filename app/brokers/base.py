@@ -1,0 +1,89 @@
+"""The contract of a broker: an ordered log per partition, with at-least-once reading.
+
+**Order.** Records of one partition are read in the order in which their appends returned; records of one append keep their order.
+**Delivery.** A record is handed out until its position is committed; after a restart, a rebalance or `rewind` it comes again.
+**Who serialises.** A partition has one owner at a time as far as the broker can know; a stale owner is stopped by the fence in
+PostgreSQL (`partition_owner`), never by the broker alone.
+**Survival.** What un-acked input survives a crash differs between brokers; each adapter's docstring says it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from zlib import crc32
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the log; `offset` rises by partition."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+
+class OwnershipListener(Protocol):
+    """Told when partitions come and go; nothing of a partition is handed out before `on_assigned` returned."""
+
+    async def on_assigned(self, partitions: Sequence[int]) -> None:
+        """These partitions are ours now."""
+
+    async def on_revoked(self, partitions: Sequence[int]) -> None:
+        """These partitions are no longer ours; what is in work for them must not be answered."""
+
+
+class Subscription(ABC):
+    """The reading side of one consumer process. Not safe for concurrent use."""
+
+    @abstractmethod
+    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+        """Wait for records; then at most `max_records`, collected for at most `linger_s`, rising within each partition."""
+
+    @abstractmethod
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Everything up to and including these offsets, by partition, is done and will not come again."""
+
+    @abstractmethod
+    async def rewind(self) -> None:
+        """Hand out again everything that is not committed."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give up all partitions."""
+
+
+class Broker(ABC):
+    """One log. `append` and `subscribe` may be used from one event loop by any number of tasks."""
+
+    name: str
+    """Stands in `partition_owner` and `dead_letters`."""
+    partitions: int
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect."""
+
+    @abstractmethod
+    async def append(self, partition: int, values: Sequence[bytes]) -> None:
+        """Append to one partition.
+
+        Returning means: held as the adapter's docstring states. Raises `Busy` (outcome none) when nothing was appended because the
+        log is full or away, and `Internal` (outcome unknown) when it is not known whether it was.
+        """
+
+    @abstractmethod
+    async def subscribe(self, listener: OwnershipListener) -> Subscription:
+        """Join as a reader."""
+
+    @abstractmethod
+    def depth(self) -> int:
+        """Records appended by or known to this process that are not committed; for metrics."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    def partition_of(self, group_id: int) -> int:
+        """The partition of a group: CRC-32 of its decimal id, so that every language and process agrees."""
+        return crc32(b"%d" % group_id) % self.partitions

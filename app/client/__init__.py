@@ -1,0 +1,1 @@
+"""Reference client of protocol version 1."""

@@ -1,0 +1,1 @@
+"""Consumer: from the log to the store, then to delivery and answers."""

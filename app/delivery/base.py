@@ -1,0 +1,62 @@
+"""The contract of delivery: blobs to all gateways, answers to one node. A hint, never the truth.
+
+**Order.** What one process publishes on one channel arrives in the order of the calls.
+**Delivery.** At most once. Whatever is lost is noticed: blobs are numbered by their publisher, a reader that misses a number, meets a
+new publisher, or is told `on_reconnected` compares its groups with the store.
+**Errors.** `publish` and `answer` raise `DeliveryUnavailable` when the hand-over failed; the payload may still have arrived.
+"""
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from typing import Protocol
+
+from app.protocol.magpie_pb2 import Answers, Blob
+
+
+class DeliveryUnavailable(Exception):
+    """The way down is away; try again or leave it to the numbers."""
+
+
+class Channel(StrEnum):
+    """What every gateway listens to."""
+
+    GROUP = "Push:Group"
+    """Messages, events, heads."""
+    CONTROL = "Control"
+    """Closing of sockets."""
+
+
+class Receiver(Protocol):
+    """What a node does with what arrives. Called on the event loop; must not block and must not raise."""
+
+    def on_blob(self, channel: Channel, blob: Blob) -> None:
+        """A blob of any publisher, this process included."""
+
+    def on_answers(self, answers: Answers) -> None:
+        """Answers to sends of this node."""
+
+    def on_reconnected(self) -> None:
+        """The subscription was interrupted; anything may have been missed."""
+
+
+class Delivery(ABC):
+    """One adapter; `start` before use."""
+
+    @abstractmethod
+    async def start(self, node_id: str, receiver: Receiver | None) -> None:
+        """Connect; with a receiver also subscribe to both channels and to the answers for `node_id`.
+
+        Returns only when the subscription is live.
+        """
+
+    @abstractmethod
+    async def publish(self, channel: Channel, blob: Blob) -> None:
+        """Hand a blob to every gateway. Raises DeliveryUnavailable."""
+
+    @abstractmethod
+    async def answer(self, answers: dict[str, Answers]) -> None:
+        """Hand answers to nodes, by node id, in one round trip. Raises DeliveryUnavailable."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Disconnect."""

@@ -1,0 +1,72 @@
+"""Background tasks that are watched: a task that dies is logged and stops the process."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """Owns the background tasks of one application.
+
+    `spawn` starts a task that is expected to run until `stop`. If one ends by itself with an exception, the failure is logged and
+    `on_death` is called once (the process is asked to stop: a half-dead process loses messages, a dead one is restarted).
+    """
+
+    def __init__(self, on_death: Callable[[str], None]) -> None:
+        self._on_death = on_death
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Start `coroutine` as a supervised task called `name`."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._stopping:
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("background_task_died", task=task.get_name(), exc_info=error)
+            self._on_death(task.get_name())
+
+    async def stop(self, timeout_s: float) -> None:
+        """Cancel what still runs and wait at most `timeout_s` seconds for it."""
+        self._stopping = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in pending:
+                log.warning("background_task_ignored_cancel", task=task.get_name())
+
+
+class Readiness:
+    """Why this process is not ready, by part; empty means ready. Read by `/readyz`."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    def fail(self, part: str, reason: str) -> None:
+        """Mark `part` as not ready; `reason` is shown on `/readyz`."""
+        if part not in self._reasons:
+            log.warning("not_ready", part=part, reason=reason)
+        self._reasons[part] = reason
+
+    def clear(self, part: str) -> None:
+        """`part` works again."""
+        if self._reasons.pop(part, None) is not None:
+            log.info("ready_again", part=part)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Part → reason of everything that is not ready now."""
+        return dict(self._reasons)

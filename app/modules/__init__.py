@@ -1,0 +1,1 @@
+"""Features. A higher feature uses the service of a lower one, never its repository."""

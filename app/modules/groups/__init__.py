@@ -1,0 +1,1 @@
+"""Groups, members, roles, bans and invites."""

@@ -1,0 +1,1 @@
+"""Messages: accepting, storing, reading back, read marks."""

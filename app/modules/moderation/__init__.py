@@ -1,0 +1,1 @@
+"""Moderation: the word filter."""

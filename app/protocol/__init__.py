@@ -1,0 +1,1 @@
+"""The wire: WebSocket frames, HTTP endpoints, the broker envelope and delivery blobs. No I/O."""

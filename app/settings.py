@@ -1,0 +1,330 @@
+"""Typed settings: `config/default.toml`, the overlay of `IM_ENV`, secret files, then the environment (`IM_SECTION__KEY`).
+
+Every option, its default and the reason for it stand in `config/default.toml`; this file gives types and bounds. Unknown keys are
+refused wherever they come from. Durations carry their unit in the name, sizes are bytes, rates are per the unit in the name.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from app.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_DIR = ROOT / "config"
+SAMPLE_SECRET_MARK = "sample"  # noqa: S105 - the marker by which sample secrets are recognised and refused
+MIN_SECRET_CHARS = 32
+"""HMAC-SHA-256 keys shorter than the hash weaken it (RFC 7518, 3.2)."""
+
+Environment = Literal["dev", "test", "production"]
+Role = Literal["all", "gateway", "api", "consumer"]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A table of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Http(Section):
+    """The public HTTP server."""
+
+    host: str
+    port: Port
+    public_url: str
+    allowed_origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    keepalive_timeout_s: Seconds
+    body_timeout_s: Seconds
+    header_timeout_s: Seconds
+    max_body_bytes: Count
+    shutdown_timeout_s: Seconds
+    backlog: Count
+
+
+class Metrics(Section):
+    """Health and metrics on a port of their own."""
+
+    host: str
+    port: Port
+
+
+class Postgres(Section):
+    """The source of truth."""
+
+    dsn: SecretStr
+    pool_min: Count
+    pool_max: Count
+    connect_timeout_s: Seconds
+    command_timeout_s: Seconds
+    acquire_timeout_s: Seconds
+
+
+class Redis(Section):
+    """Counters, caches, routes, tickets."""
+
+    url: SecretStr
+    pool_max: Count
+    connect_timeout_s: Seconds
+    command_timeout_s: Seconds
+
+
+class Embedded(Section):
+    """PostgreSQL and Valkey from Python wheels, for a laptop."""
+
+    start_timeout_s: Seconds
+    postgres_max_connections: Count
+    postgres_shared_buffers_mb: Count
+    valkey_max_memory_mb: Count
+    log_max_bytes: Count
+
+
+class Broker(Section):
+    """The log between gateway and consumer."""
+
+    kind: Literal["memory"]
+    partitions: Annotated[int, Field(ge=1, le=1024)]
+    memory_max_records: Count
+
+
+class Delivery(Section):
+    """From the consumer down to the gateways."""
+
+    kind: Literal["memory", "redis_pubsub"]
+    max_blob_bytes: Count
+    heads_interval_s: Seconds
+    heads_active_s: Seconds
+    max_tracked_groups: Count
+    reconnect_max_s: Seconds
+
+
+class Auth(Section):
+    """Passwords, tokens, sessions."""
+
+    secret: SecretStr
+    token_ttl_s: Count
+    ticket_ttl_s: Count
+    bcrypt_rounds: Annotated[int, Field(ge=4, le=16)]
+    bcrypt_threads: Count
+    bcrypt_max_waiting: Count
+    session_cache_s: Seconds
+    session_cache_max: Count
+
+
+class Limits(Section):
+    """Token buckets; the burst is the minute's number."""
+
+    register_per_minute: Count
+    login_per_minute: Count
+    send_per_minute: Count
+    api_per_minute: Count
+    frames_per_second: Count
+    local_buckets_max: Count
+
+
+class Groups(Section):
+    """Bounds of groups."""
+
+    max_members: Count
+    max_groups_per_user: Count
+    invite_ttl_s: Count
+    page_max: Count
+
+
+class Messages(Section):
+    """Bounds of messages and of reading them back."""
+
+    max_code_points: Count
+    send_timeout_s: Seconds
+    hot_size: Count
+    history_page_max: Count
+    sync_groups_max: Count
+    sync_items_max: Count
+    read_flush_s: Seconds
+    read_pending_max: Count
+
+
+class Producer(Section):
+    """Un-acked sends; beyond a bound a send is answered `busy`."""
+
+    per_connection: Count
+    per_partition: Count
+    total: Count
+    linger_ms: Annotated[float, Field(ge=0)]
+    batch_max: Count
+
+
+class Consumer(Section):
+    """Batches from the log to the store."""
+
+    batch_max: Count
+    linger_ms: Annotated[float, Field(ge=0)]
+    backoff_min_s: Seconds
+    backoff_max_s: Seconds
+
+
+class Gateway(Section):
+    """WebSocket connections and fan-out."""
+
+    node_id: str
+    public_ws_url: str
+    max_connections: Count
+    admission_per_second: Count
+    admission_burst: Count
+    max_frame_bytes: Count
+    heartbeat_s: Seconds
+    sweep_interval_s: Seconds
+    window_ms: Count
+    window_max_ms: Count
+    window_max_items: Count
+    buffer_bytes: Count
+    slow_close_s: Seconds
+    close_timeout_s: Seconds
+    large_group_members: Count
+    held_frames_max: Count
+    pull_within_ms: Count
+    resume_groups_max: Count
+    backoff_base_ms: Count
+    backoff_max_ms: Count
+    backoff_jitter: Annotated[float, Field(ge=0, le=1)]
+    load_batch_max: Count
+    load_waiting_max: Count
+    refresh_backlog_max: Count
+
+
+class Moderation(Section):
+    """The word filter."""
+
+    words_file: str
+    mode: Literal["reject", "mask"]
+    reload_s: Seconds
+
+
+class Ids(Section):
+    """Snowflake ids and the worker lease."""
+
+    lease_s: Seconds
+    renew_s: Seconds
+    max_backward_ms: Count
+
+
+class Log(Section):
+    """Logs: one JSON line per event, or coloured text for people."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["auto", "json", "text"]
+
+
+class Testing(Section):
+    """Only for tests; refused outside `IM_ENV = test`."""
+
+    crash_point: str
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one process, validated."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="IM_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
+    )
+    overlay_dir: ClassVar[Path] = CONFIG_DIR
+
+    env: Environment = "dev"
+    role: Role
+    data_dir: Path
+    http: Http
+    metrics: Metrics
+    postgres: Postgres
+    redis: Redis
+    embedded: Embedded
+    broker: Broker
+    delivery: Delivery
+    auth: Auth
+    limits: Limits
+    groups: Groups
+    messages: Messages
+    producer: Producer
+    consumer: Consumer
+    gateway: Gateway
+    moderation: Moderation
+    ids: Ids
+    log: Log
+    testing: Testing
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence, highest first: arguments, environment, secret files, overlay, defaults."""
+        overlay = cls.overlay_dir / f"{os.environ.get('IM_ENV', 'dev')}.toml"
+        return (
+            init_settings,
+            env_settings,
+            file_secret_settings,
+            TomlConfigSettingsSource(settings_cls, overlay),
+            TomlConfigSettingsSource(settings_cls, CONFIG_DIR / "default.toml"),
+        )
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read and validate the settings; `overrides` win over every other source. Raises ConfigError with one sentence."""
+    env = os.environ.get("IM_ENV", "dev")
+    if env not in ("dev", "test", "production"):
+        raise ConfigError(f"IM_ENV is {env!r}; use dev, test or production.")
+    _refuse_unknown_environment()
+    secrets_dir = os.environ.get("IM_SECRETS_DIR")
+    try:
+        settings = Settings(**{"_secrets_dir": secrets_dir} if secrets_dir else {}, **(overrides or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        name = "IM_" + "__".join(str(part).upper() for part in first["loc"])
+        raise ConfigError(f"Setting {where} ({name}): {first['msg']}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"A file in {CONFIG_DIR} is not valid TOML: {error}.") from None
+    check(settings)
+    return settings
+
+
+def _refuse_unknown_environment() -> None:
+    """Pydantic ignores unknown top-level variables; a typo there must not pass silently."""
+    known = {f"IM_{name.upper()}" for name in Settings.model_fields} | {"IM_SECRETS_DIR"}
+    for name in os.environ:
+        if name.startswith("IM_") and name not in known:
+            section = name.split("__", 1)[0]
+            if "__" not in name or section not in known:
+                raise ConfigError(f"Unknown setting {name} in the environment; `run.py checkconfig` lists all settings.")
+
+
+def check(settings: Settings) -> None:
+    """Rules across settings. Raises ConfigError."""
+    if settings.role != "all":
+        for section in ("broker", "delivery"):
+            if getattr(settings, section).kind == "memory":
+                raise ConfigError(
+                    f"{section}.kind = memory works only with role = all; choose another {section} for role = {settings.role}."
+                )
+    if settings.testing.crash_point and settings.env != "test":
+        raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
+    secret = settings.auth.secret.get_secret_value()
+    if settings.env == "production":
+        for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
+            if not getattr(getattr(settings, section), key).get_secret_value():
+                raise ConfigError(f"{section}.{key} is empty; production needs IM_{section.upper()}__{key.upper()}.")
+    if secret and settings.env != "dev" and SAMPLE_SECRET_MARK in secret.lower():
+        raise ConfigError("auth.secret is the sample; make your own, for example with `openssl rand -hex 32`.")
+    if secret and len(secret) < MIN_SECRET_CHARS:
+        raise ConfigError(f"auth.secret has {len(secret)} characters; use at least {MIN_SECRET_CHARS}.")

@@ -1,0 +1,118 @@
+"""PostgreSQL through asyncpg: one pool per process, bounded waits, driver errors turned into `Busy`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import structlog
+
+from app.errors import Busy
+
+log = structlog.get_logger(__name__)
+
+Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
+"""The store is away or asks to try again; the data are not at fault."""
+
+
+class Postgres:
+    """A pool of connections.
+
+    `connection()` and `transaction()` raise `Busy` when no connection can be had in time or the server is away. Errors about the
+    data (constraint violations and the like) pass through as asyncpg raises them.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_min: int,
+        pool_max: int,
+        connect_timeout_s: float,
+        command_timeout_s: float,
+        acquire_timeout_s: float,
+    ) -> None:
+        self._dsn = dsn
+        self._pool_min = pool_min
+        self._pool_max = pool_max
+        self._connect_timeout_s = connect_timeout_s
+        self._command_timeout_s = command_timeout_s
+        self._acquire_timeout_s = acquire_timeout_s
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def start(self) -> None:
+        """Open the pool. Raises OSError or asyncpg errors when the server cannot be reached."""
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=min(self._pool_min, self._pool_max),
+            max_size=self._pool_max,
+            timeout=self._connect_timeout_s,
+            command_timeout=self._command_timeout_s,
+            # JIT costs more than it saves on short queries; the plan of a generic statement must not flip under load.
+            server_settings={"application_name": "magpie", "jit": "off"},
+        )
+
+    async def stop(self, timeout_s: float = 5.0) -> None:
+        """Close the pool, at the latest after `timeout_s`."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode."""
+        if self._pool is None:
+            raise Busy("the server is starting or stopping", retry_after_ms=1000)
+        try:
+            async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
+                yield connection
+        except UNAVAILABLE as error:
+            log.warning("postgres_unavailable", error=type(error).__name__, detail=str(error))
+            raise Busy("the database is not available; try again", retry_after_ms=1000, outcome="none") from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside one READ COMMITTED transaction; commits on leaving, rolls back on an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: object) -> asyncpg.Record | None:
+        """The first row of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """The first column of the first row of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run one statement; returns its command tag, for example `UPDATE 1`."""
+        async with self.connection() as connection:
+            return await connection.execute(query, *args)

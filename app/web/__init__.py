@@ -1,0 +1,1 @@
+"""The edge: HTTP server, pages, health, and the WebSocket gateway."""

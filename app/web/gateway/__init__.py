@@ -1,0 +1,1 @@
+"""WebSocket gateway: upgrade, connections, and fan-out to local members."""
