@@ -67,7 +67,7 @@ def private_folder(path: Path, uid: int, gid: int) -> Path:
         if os.geteuid() == 0 and path.stat().st_uid != uid:
             for parent, folders, files in os.walk(path):
                 for name in (*folders, *files):
-                    os.lchown(os.path.join(parent, name), uid, gid)
+                    os.lchown(Path(parent, name), uid, gid)
             os.chown(path, uid, gid)
     except OSError as error:
         raise unusable(path, error) from None

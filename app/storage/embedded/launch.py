@@ -29,8 +29,8 @@ def find_launcher(data_dir: Path) -> Launcher:
     """Look up what this system offers; blocks for some milliseconds.
 
     PostgreSQL refuses to run as root, so there the servers run as the owner of the data folder, or as `nobody` when
-    root owns it. They keep the one capability to pass folders of others, because the wheels or the data may lie under root's
-    own home. Without `setpriv` (macOS) a server outlives a killed process; the next start ends it. Raises ConfigError.
+    root owns it. They keep the one capability to pass folders of others, because the wheels or the data may lie under
+    root's own home. Without `setpriv` (macOS) a server outlives a killed process; the next start ends it. Raises ConfigError.
     """
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
@@ -62,6 +62,7 @@ def _works(prefix: tuple[str, ...]) -> bool:
     """Older and smaller versions of setpriv lack options, and containers may forbid some."""
     try:
         command = [*prefix, "--pdeathsig", "TERM", "true"]
-        return subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False).returncode == 0
+        probe = subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S, check=False)  # noqa: S603 - ours
+        return probe.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
