@@ -1,6 +1,8 @@
 """Background tasks that are watched: a task that dies is logged and stops the process."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -70,3 +72,21 @@ class Readiness:
     def reasons(self) -> dict[str, str]:
         """Part → reason of everything that is not ready now."""
         return dict(self._reasons)
+
+
+class CrashPoint:
+    """Kills the process at one labelled point, so that tests can prove what survives. Armed only by `testing.crash_point`.
+
+    The setting is `label` or `label:n` for the n-th passage; empty does nothing.
+    """
+
+    def __init__(self, setting: str) -> None:
+        self._label, _, count = setting.partition(":")
+        self._left = int(count or 1)
+
+    def __call__(self, label: str) -> None:
+        """Pass the point `label`."""
+        if label == self._label:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 
 # From "one loop turn" to "the promise is broken", in seconds.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -22,8 +30,12 @@ class Metrics:
         PlatformCollector(registry=r)
         GCCollector(registry=r)
 
-        self.http_requests = Counter("im_http_requests", "HTTP requests answered", ["method", "route", "status"], registry=r)
-        self.http_seconds = Histogram("im_http_seconds", "Time to answer an HTTP request", ["route"], buckets=SECONDS, registry=r)
+        self.http_requests = Counter(
+            "im_http_requests", "HTTP requests answered", ["method", "route", "status"], registry=r
+        )
+        self.http_seconds = Histogram(
+            "im_http_seconds", "Time to answer an HTTP request", ["route"], buckets=SECONDS, registry=r
+        )
 
         self.connections = Gauge("im_connections", "Open WebSocket connections", registry=r)
         self.connections_closed = Counter("im_connections_closed", "Closed WebSocket connections", ["code"], registry=r)
@@ -35,22 +47,30 @@ class Metrics:
         self.messages_repeated = Counter("im_messages_repeated", "Sends answered from an earlier commit", registry=r)
         self.messages_refused = Counter("im_messages_refused", "Sends answered with an error", ["code"], registry=r)
         self.messages_acked = Counter("im_messages_acked", "Answers of success handed to clients", registry=r)
-        self.messages_delivered = Counter("im_messages_delivered", "Messages written to sockets, one per receiver", registry=r)
+        self.messages_delivered = Counter(
+            "im_messages_delivered", "Messages written to sockets, one per receiver", registry=r
+        )
         self.dead_letters = Counter("im_dead_letters", "Sends put aside as dead letters", registry=r)
 
         self.stage_seconds = Histogram(
             "im_stage_seconds", "Time per stage of a batch or a fan-out", ["stage"], buckets=SECONDS, registry=r
         )
         self.batch_size = Histogram("im_batch_size", "Sends per consumer batch", buckets=SIZES, registry=r)
-        self.ack_seconds = Histogram("im_ack_seconds", "From a send's arrival to its answer", buckets=SECONDS, registry=r)
+        self.ack_seconds = Histogram(
+            "im_ack_seconds", "From a send's arrival to its answer", buckets=SECONDS, registry=r
+        )
 
         self.pending_sends = Gauge("im_pending_sends", "Sends waiting for their answer", registry=r)
         self.log_depth = Gauge("im_log_depth", "Records in the log that are not committed", registry=r)
         self.read_marks_pending = Gauge("im_read_marks_pending", "Read marks not yet written", registry=r)
-        self.loop_lag_seconds = Histogram("im_loop_lag_seconds", "How late the event loop runs", buckets=SECONDS, registry=r)
+        self.loop_lag_seconds = Histogram(
+            "im_loop_lag_seconds", "How late the event loop runs", buckets=SECONDS, registry=r
+        )
 
         self.blobs_published = Counter("im_blobs_published", "Blobs published", ["channel"], registry=r)
-        self.blobs_missed = Counter("im_blobs_missed", "Numbers missing in a publisher's blobs", ["channel"], registry=r)
+        self.blobs_missed = Counter(
+            "im_blobs_missed", "Numbers missing in a publisher's blobs", ["channel"], registry=r
+        )
         self.repairs = Counter("im_repairs", "Comparisons of all local groups with the store", ["cause"], registry=r)
         self.gaps_sent = Counter("im_gaps_sent", "Gap announcements, one per receiver", registry=r)
         self.events_shed = Counter("im_events_shed", "Droppable events not delivered", registry=r)

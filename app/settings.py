@@ -145,9 +145,12 @@ class Messages(Section):
     max_code_points: Count
     send_timeout_s: Seconds
     hot_size: Count
+    hot_ttl_s: Count
     history_page_max: Count
     sync_groups_max: Count
     sync_items_max: Count
+    resume_items_max: Count
+    resume_bytes_max: Count
     read_flush_s: Seconds
     read_pending_max: Count
 
@@ -197,7 +200,6 @@ class Gateway(Section):
     backoff_jitter: Annotated[float, Field(ge=0, le=1)]
     load_batch_max: Count
     load_waiting_max: Count
-    refresh_backlog_max: Count
 
 
 class Moderation(Section):
@@ -265,7 +267,7 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence, highest first: arguments, environment, secret files, overlay, defaults."""
@@ -285,9 +287,11 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     if env not in ("dev", "test", "production"):
         raise ConfigError(f"IM_ENV is {env!r}; use dev, test or production.")
     _refuse_unknown_environment()
-    secrets_dir = os.environ.get("IM_SECRETS_DIR")
+    sources: dict[str, Any] = dict(overrides or {})
+    if secrets_dir := os.environ.get("IM_SECRETS_DIR"):
+        sources["_secrets_dir"] = secrets_dir
     try:
-        settings = Settings(**{"_secrets_dir": secrets_dir} if secrets_dir else {}, **(overrides or {}))
+        settings = Settings(**sources)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -306,7 +310,9 @@ def _refuse_unknown_environment() -> None:
         if name.startswith("IM_") and name not in known:
             section = name.split("__", 1)[0]
             if "__" not in name or section not in known:
-                raise ConfigError(f"Unknown setting {name} in the environment; `run.py checkconfig` lists all settings.")
+                raise ConfigError(
+                    f"Unknown setting {name} in the environment; `run.py checkconfig` lists all settings."
+                )
 
 
 def check(settings: Settings) -> None:

@@ -7,6 +7,7 @@ new publisher, or is told `on_reconnected` compares its groups with the store.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -54,7 +55,7 @@ class Delivery(ABC):
         """Hand a blob to every gateway. Raises DeliveryUnavailable."""
 
     @abstractmethod
-    async def answer(self, answers: dict[str, Answers]) -> None:
+    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
         """Hand answers to nodes, by node id, in one round trip. Raises DeliveryUnavailable."""
 
     @abstractmethod

@@ -45,23 +45,27 @@ class Publisher:
 
     async def messages(self, groups: Sequence[GroupMessages]) -> bool:
         """Publish stored messages. False: not handed over in full, try again (receivers drop what they have)."""
-        for group in groups:
-            self._touch(group.group_id, group.first_seq + len(group.items) - 1, group.access_version)
         delivered = True
         for blob in self._split(groups):
             delivered = await self._publish(Channel.GROUP, blob) and delivered
+        # After the messages: a head that overtakes them would announce them as a gap.
+        for group in groups:
+            self._touch(group.group_id, group.first_seq + len(group.items) - 1, group.access_version)
         return delivered
 
     async def events(self, events: Sequence[Event]) -> bool:
         """Publish events without seq, in order."""
+        delivered = await self._publish(Channel.GROUP, Blob(events=events))
         for event in events:
             if event.access_version:
                 self._touch(event.group_id, 0, event.access_version)
-        return await self._publish(Channel.GROUP, Blob(events=events))
+        return delivered
 
     async def revoke(self, sids: Iterable[UUID], reason: str) -> bool:
         """Close the sockets of these sessions on every gateway."""
-        return await self._publish(Channel.CONTROL, Blob(revoke=Revoke(sids=[sid.bytes for sid in sids], reason=reason)))
+        return await self._publish(
+            Channel.CONTROL, Blob(revoke=Revoke(sids=[sid.bytes for sid in sids], reason=reason))
+        )
 
     async def run(self) -> None:
         """Beat until cancelled: heads and, on both channels, the newest number."""
@@ -81,7 +85,10 @@ class Publisher:
         known = self._active.get(group_id)
         if known is not None:
             last_seq, access_version = max(last_seq, known[1].last_seq), max(access_version, known[1].access_version)
-        self._active[group_id] = (monotonic(), Head(group_id=group_id, last_seq=last_seq, access_version=access_version))
+        self._active[group_id] = (
+            monotonic(),
+            Head(group_id=group_id, last_seq=last_seq, access_version=access_version),
+        )
         self._active.move_to_end(group_id)
         if len(self._active) > self._max_tracked_groups:
             self._active.popitem(last=False)

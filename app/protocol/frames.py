@@ -30,7 +30,7 @@ class Frame(msgspec.Struct, tag_field="type", forbid_unknown_fields=True, frozen
     """A frame from a client."""
 
 
-class Send(Frame, tag="message.send"):
+class Send(Frame, tag="message.send", frozen=True):
     """Send a message; `ok` comes after the commit."""
 
     id: RequestId
@@ -40,7 +40,7 @@ class Send(Frame, tag="message.send"):
     body: str
 
 
-class Read(Frame, tag="message.read"):
+class Read(Frame, tag="message.read", frozen=True):
     """Everything up to `seq` is read."""
 
     id: RequestId
@@ -48,14 +48,14 @@ class Read(Frame, tag="message.read"):
     seq: Seq
 
 
-class Focus(Frame, tag="group.focus"):
+class Focus(Frame, tag="group.focus", frozen=True):
     """The group on screen; None: none."""
 
     id: RequestId
     group_id: GroupId | None
 
 
-class Typing(Frame, tag="typing"):
+class Typing(Frame, tag="typing", frozen=True):
     """The user is typing; has no reply."""
 
     group_id: GroupId
@@ -68,14 +68,14 @@ class Cursor(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     rev: Seq | None = None
 
 
-class Resume(Frame, tag="resume"):
+class Resume(Frame, tag="resume", frozen=True):
     """After a reconnect: what the client has, by group."""
 
     id: RequestId
     groups: dict[GroupId, Cursor]
 
 
-class Ping(Frame, tag="ping"):
+class Ping(Frame, tag="ping", frozen=True):
     """Keep-alive."""
 
     id: RequestId
@@ -90,7 +90,7 @@ class _Probe(msgspec.Struct):
     id: RequestId
 
 
-_decoder = msgspec.json.Decoder(ClientFrame)
+_decoder: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
 _probe = msgspec.json.Decoder(_Probe)
 _encoder = msgspec.json.Encoder()
 
@@ -102,9 +102,17 @@ def decode(text: str) -> ClientFrame:
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise BadRequest(f"not a valid frame: {error}") from None
     group_id = getattr(frame, "group_id", None)
-    if group_id is not None and int(group_id) > MAX_INT64:
-        raise BadRequest("not a valid frame: group_id is larger than an int64 - at `$.group_id`")
+    if group_id is not None:
+        group_id_of(group_id)
     return frame
+
+
+def group_id_of(text: str) -> int:
+    """A group id that has the right form as an int. Raises BadRequest beyond int64."""
+    group_id = int(text)
+    if group_id > MAX_INT64:
+        raise BadRequest("not a valid frame: a group id is larger than an int64")
+    return group_id
 
 
 def request_id_of(text: str) -> int | None:
@@ -172,3 +180,23 @@ def gap(group_id: int, from_seq: int, to_seq: int | None, pull_within_ms: int) -
 def history(items: Sequence[bytes], has_more: bool) -> bytes:
     """One page of stored messages."""
     return b'{"items":[%b],"has_more":%b}' % (b",".join(items), b"true" if has_more else b"false")
+
+
+def deltas(groups: Mapping[int, tuple[Sequence[bytes], int, bool]]) -> bytes:
+    """The answer to sync: group → (items, last_seq, has_more)."""
+    parts = (
+        b'"%d":{"items":[%b],"last_seq":%d,"has_more":%b}'
+        % (group, b",".join(items), last, b"true" if more else b"false")
+        for group, (items, last, more) in groups.items()
+    )
+    return b'{"groups":{%b}}' % b",".join(parts)
+
+
+def resumed(request_id: int, groups: Mapping[int, tuple[str, Sequence[bytes] | None, int]]) -> bytes:
+    """The answer to resume: group → (state, items or None, last_seq)."""
+    parts = (
+        b'"%d":{"state":"%b",%b"last_seq":%d}'
+        % (group, state.encode(), b"" if items is None else b'"items":[%b],' % b",".join(items), last)
+        for group, (state, items, last) in groups.items()
+    )
+    return b'{"id":%d,"type":"ok","groups":{%b}}' % (request_id, b",".join(parts))

@@ -88,6 +88,9 @@ class Postgres:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 yield connection
         except UNAVAILABLE as error:
+            if isinstance(error, ValueError):
+                # asyncpg's client-side DataError is an InterfaceError too, but the data are at fault.
+                raise
             log.warning("postgres_unavailable", error=type(error).__name__, detail=str(error))
             raise Busy("the database is not available; try again", retry_after_ms=1000, outcome="none") from error
 

@@ -1,16 +1,28 @@
 """Redis or Valkey through redis-py: one client per process, always pipelined, bounded waits."""
 
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-UNAVAILABLE: tuple[type[BaseException], ...] = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError, TimeoutError)
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ReadOnlyError,
+    OSError,
+    TimeoutError,
+)
 """Redis is away; the data are not at fault."""
+ERRORS: tuple[type[BaseException], ...] = (*UNAVAILABLE, RedisError)
+"""Away, or not able to do what was asked (out of memory, read-only, loading)."""
 
-__all__ = ["UNAVAILABLE", "Redis", "RedisError", "connect"]
+__all__ = ["ERRORS", "UNAVAILABLE", "Redis", "Script", "connect", "run_scripts"]
 
 
 def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeout_s: float) -> Redis:
@@ -28,3 +40,38 @@ def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeou
         protocol=2,
     )
     return Redis.from_pool(pool)
+
+
+class Script:
+    """A Lua script and its SHA-1, by which Redis knows it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+async def run_scripts(redis: Redis, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
+    """Run scripts in one pipeline; each call is (script, keys, arguments) and touches one hash tag. Answers in order.
+
+    After a restart Redis knows no scripts: the unknown ones are loaded and only the calls that did not run are repeated.
+    Raises redis errors.
+    """
+    answers = await _evalsha(redis, calls)
+    missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if missing:
+        for script in {calls[index][0] for index in missing}:
+            await redis.script_load(script.source)
+        again = await _evalsha(redis, [calls[index] for index in missing])
+        for index, answer in zip(missing, again, strict=True):
+            answers[index] = answer
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+async def _evalsha(redis: Redis, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
+    pipeline = redis.pipeline(transaction=False)
+    for script, keys, arguments in calls:
+        pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
+    return await pipeline.execute(raise_on_error=False)

@@ -1,0 +1,131 @@
+"""The consumer: fetch a batch, store it, publish it, move the position. Nothing is lost: what fails comes again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from app.brokers.base import Broker, Record
+from app.consumer.dead_letters import DeadLetters
+from app.consumer.fence import Fence, StaleOwner
+from app.consumer.publish import BatchPublisher
+from app.consumer.store import BatchStore, Committed, Outcome
+from app.delivery.base import DeliveryUnavailable
+from app.errors import Busy, Internal
+from app.lifecycle import CrashPoint, Readiness
+from app.metrics import Metrics
+from app.modules.messages.models import Send, from_envelope
+from app.storage.redis import ERRORS
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+AWAY: tuple[type[BaseException], ...] = (Busy, DeliveryUnavailable, *ERRORS)
+"""A store is away: wait and try again; the data are not at fault."""
+
+
+class Consumer:
+    """One reader of the log; `run` until cancelled."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        fence: Fence,
+        store: BatchStore,
+        publisher: BatchPublisher,
+        dead_letters: DeadLetters,
+        readiness: Readiness,
+        crash: CrashPoint,
+        metrics: Metrics,
+        *,
+        batch_max: int,
+        linger_ms: float,
+        backoff_min_s: float,
+        backoff_max_s: float,
+    ) -> None:
+        self._broker = broker
+        self._fence = fence
+        self._store = store
+        self._publisher = publisher
+        self._dead_letters = dead_letters
+        self._readiness = readiness
+        self._crash = crash
+        self._metrics = metrics
+        self._batch_max = batch_max
+        self._linger_s = linger_ms / 1000
+        self._backoff_min_s = backoff_min_s
+        self._backoff_max_s = backoff_max_s
+        self._wait_s = 0.0
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
+        try:
+            while True:
+                records = await subscription.fetch(self._batch_max, self._linger_s)
+                self._crash("after_read")
+                self._metrics.batch_size.observe(len(records))
+                try:
+                    await self._process(records)
+                except StaleOwner as stale:
+                    # What was merged into the batch from partitions that are still ours comes again.
+                    log.warning("batch_dropped", reason=str(stale), records=len(records))
+                    await subscription.rewind()
+                    continue
+                self._crash("before_position")
+                await subscription.commit({record.partition: record.offset for record in records})
+        finally:
+            await subscription.close()
+
+    async def _process(self, records: Sequence[Record]) -> None:
+        """Store and publish; on a data error halve until the poison stands alone and put that aside.
+
+        Halves are done one after the other, so the order of a group stays.
+        """
+        sends: list[Send] = []
+        partitions = list({record.partition for record in records})
+        try:
+            sends.extend(from_envelope(record.value) for record in records)
+            committed = await self._until_there("store", lambda: self._store.store(sends, partitions))
+        except StaleOwner:
+            raise
+        except Exception as error:  # noqa: BLE001 - the reason is kept with the dead letter
+            # The consumer's edge: whatever a message provokes, its partition moves on.
+            if len(records) > 1:
+                middle = len(records) // 2
+                await self._process(records[:middle])
+                await self._process(records[middle:])
+                return
+            reason = error
+            committed = await self._until_there("store", lambda: self._put_aside(records[0], sends, reason))
+        # These messages are committed, and their senders wait for the answer.
+        await self._until_there("publish", lambda: self._publisher.publish(committed))
+
+    async def _put_aside(self, record: Record, sends: Sequence[Send], reason: BaseException) -> Committed:
+        # Only the kind of failure: the message of a driver may quote the text.
+        await self._dead_letters.add(self._broker.name, record, type(reason).__name__)
+        self._metrics.dead_letters.inc()
+        error = Internal("the message could not be stored and was put aside for the operator")
+        return Committed([Outcome(send, error=error) for send in sends], {}, {})
+
+    async def _until_there(self, part: str, step: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a step while a store is away."""
+        while True:
+            try:
+                result = await step()
+            except AWAY as error:
+                await self._back_off(part, error)
+            else:
+                self._recovered(part)
+                return result
+
+    async def _back_off(self, part: str, error: BaseException) -> None:
+        self._readiness.fail(part, f"waiting for a store: {type(error).__name__}: {error}")
+        self._wait_s = min(max(self._backoff_min_s, 2 * self._wait_s), self._backoff_max_s)
+        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+
+    def _recovered(self, part: str) -> None:
+        self._readiness.clear(part)
+        self._wait_s = 0.0

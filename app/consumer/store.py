@@ -1,0 +1,205 @@
+"""One batch into PostgreSQL: fold repeats, number, insert, all in one transaction. See docs/architecture.md, "One batch"."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.consumer.fence import Fence
+from app.consumer.sequence import Sequence as SequenceSource
+from app.errors import AppError, Conflict, NotFound, Rejected
+from app.lifecycle import CrashPoint
+from app.metrics import Metrics
+from app.modules.messages.models import Key, Send, StoredMessage, to_stored
+from app.modules.messages.repository import MessageRepository, Row
+from app.storage.postgres import Connection, Postgres
+
+Head = tuple[int, int]
+"""(last_seq, access_version) of a group."""
+
+
+class Stamper(Protocol):
+    """Message ids."""
+
+    def stamp(self, n: int) -> list[int]:
+        """`n` rising Snowflake ids."""
+
+    def timestamp_ms(self, snowflake: int) -> int:
+        """When an id was stamped, in ms since 1970."""
+
+
+class Groups(Protocol):
+    """What a batch needs from the groups, inside its transaction."""
+
+    async def lock_seqs(self, connection: Connection, group_ids: Sequence[int]) -> dict[int, Head]:
+        """Lock the narrow rows in rising id; unknown groups are absent."""
+
+    async def check_senders(
+        self, connection: Connection, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], AppError | None]:
+        """(group_id, user_id) → None when the user may post now, else why not."""
+
+    async def move_seqs(self, connection: Connection, last_seqs: Mapping[int, int]) -> None:
+        """Set the new heads."""
+
+
+class WordFilter(Protocol):
+    """The word filter's verdict."""
+
+    def filtered(self, body: str) -> str | None:
+        """The body as it may be stored (masked or unchanged), None to reject."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one send: a stored message, or an error. `repeat`: it had been stored or folded before."""
+
+    send: Send
+    stored: StoredMessage | None = None
+    error: AppError | None = None
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The result of a batch: outcomes in log order, heads of its groups, and what Redis had proposed."""
+
+    outcomes: list[Outcome]
+    heads: dict[int, Head]
+    proposed: dict[int, int]
+
+
+class BatchStore:
+    """Stores batches. Raises Busy or redis errors when a store is away (nothing is known to be stored), StaleOwner when fenced off."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        messages: MessageRepository,
+        groups: Groups,
+        sequence: SequenceSource,
+        words: WordFilter,
+        ids: Stamper,
+        fence: Fence,
+        crash: CrashPoint,
+        metrics: Metrics,
+    ) -> None:
+        self._postgres = postgres
+        self._messages = messages
+        self._groups = groups
+        self._sequence = sequence
+        self._words = words
+        self._ids = ids
+        self._fence = fence
+        self._crash = crash
+        self._metrics = metrics
+
+    async def store(self, sends: Sequence[Send], partitions: Sequence[int]) -> Committed:
+        """Commit what may be stored of `sends`, which are in log order and come from `partitions`."""
+        first: dict[Key, Send] = {}
+        for send in sends:
+            first.setdefault(send.key, send)
+        with self._metrics.stage("lookup"):
+            async with self._postgres.connection() as connection:
+                known = await self._messages.find_repeats(connection, list(first))
+        fresh = [send for key, send in first.items() if key not in known]
+        refused: dict[Key, AppError] = {}
+        bodies = self._filter(fresh, refused)
+        with self._metrics.stage("propose"):
+            proposed = await self._sequence.propose(Counter(key[0] for key in bodies))
+
+        with self._metrics.stage("commit"):
+            async with self._postgres.transaction() as connection:
+                await self._fence.check(connection, partitions)
+                heads = await self._groups.lock_seqs(connection, sorted({key[0] for key in first}))
+                # A statement of its own after the locks: only now does its snapshot hold what a previous owner committed.
+                late = await self._messages.find_repeats(connection, [send.key for send in fresh])
+                known |= late
+                candidates = [send for send in fresh if send.key not in late and send.key in bodies]
+                candidates = await self._permitted(connection, candidates, heads, refused)
+                new, last_seqs = self._number(candidates, bodies, heads)
+                if new:
+                    await self._messages.insert(connection, _rows(candidates, new, bodies))
+                    await self._groups.move_seqs(connection, last_seqs)
+                self._crash("before_commit")
+        heads |= {group: (last_seq, heads[group][1]) for group, last_seq in last_seqs.items()}
+        self._metrics.messages_stored.inc(len(new))
+        stored = known | {message.key: message for message in new}
+        return Committed([_outcome(send, first, stored, known, refused) for send in sends], heads, proposed)
+
+    def _filter(self, fresh: Sequence[Send], refused: dict[Key, AppError]) -> dict[Key, str]:
+        bodies = {}
+        for send in fresh:
+            body = self._words.filtered(send.body)
+            if body is None:
+                refused[send.key] = Rejected("the message contains a word that is not allowed here")
+            else:
+                bodies[send.key] = body
+        return bodies
+
+    async def _permitted(
+        self,
+        connection: Connection,
+        candidates: list[Send],
+        heads: Mapping[int, Head],
+        refused: dict[Key, AppError],
+    ) -> list[Send]:
+        if not candidates:
+            return []
+        pairs = list({(send.key[0], send.key[1]): None for send in candidates})
+        verdicts = await self._groups.check_senders(connection, pairs)
+        permitted = []
+        for send in candidates:
+            error = verdicts.get((send.key[0], send.key[1]), NotFound("no such group"))
+            if error is None and send.key[0] not in heads:
+                error = NotFound("no such group")
+            if error is None:
+                permitted.append(send)
+            else:
+                refused[send.key] = error
+        return permitted
+
+    def _number(
+        self,
+        candidates: Sequence[Send],
+        bodies: Mapping[Key, str],
+        heads: Mapping[int, Head],
+    ) -> tuple[list[StoredMessage], dict[int, int]]:
+        """Numbers in log order, from the locked head.
+
+        A proposal counts only if it follows the head, and then both give the same number. So the head is used for both; the proposal
+        tells afterwards whether Redis has to be put right.
+        """
+        last_seqs: dict[int, int] = {}
+        stored = []
+        for send, message_id in zip(candidates, self._ids.stamp(len(candidates)), strict=True):
+            group_id = send.key[0]
+            seq = last_seqs.get(group_id, heads[group_id][0]) + 1
+            last_seqs[group_id] = seq
+            ts = self._ids.timestamp_ms(message_id)
+            stored.append(to_stored(send.key, seq, message_id, ts, send.kind, bodies[send.key], send.content_hash))
+        return stored, last_seqs
+
+
+def _rows(sends: Sequence[Send], stored: Sequence[StoredMessage], bodies: Mapping[Key, str]) -> list[Row]:
+    return [
+        (m.key[0], m.seq, m.message_id, m.key[1], m.key[2], s.kind, bodies[m.key], m.content_hash, m.ts)
+        for s, m in zip(sends, stored, strict=True)
+    ]
+
+
+def _outcome(
+    send: Send,
+    first: Mapping[Key, Send],
+    stored: Mapping[Key, StoredMessage],
+    known: Mapping[Key, StoredMessage],
+    refused: Mapping[Key, AppError],
+) -> Outcome:
+    message = stored.get(send.key)
+    if message is not None:
+        if message.content_hash != send.content_hash:
+            return Outcome(send, error=Conflict("this client_msg_id was used for another message"))
+        return Outcome(send, stored=message, repeat=send.key in known or first[send.key] is not send)
+    if first[send.key].content_hash != send.content_hash:
+        return Outcome(send, error=Conflict("this client_msg_id was used for another message"))
+    return Outcome(send, error=refused[send.key], repeat=first[send.key] is not send)

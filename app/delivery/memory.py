@@ -1,0 +1,33 @@
+"""Delivery inside one process, for `role = all`: a call."""
+
+from collections.abc import Mapping, Sequence
+
+from app.delivery.base import Channel, Delivery, Receiver
+from app.protocol.magpie_pb2 import Answers, Blob
+
+
+class MemoryDelivery(Delivery):
+    """Hands every blob and every answer to the one receiver of this process, in the caller's turn of the loop."""
+
+    def __init__(self) -> None:
+        self._node_id = ""
+        self._receiver: Receiver | None = None
+
+    async def start(self, node_id: str, receiver: Receiver | None) -> None:
+        """Remember the receiver."""
+        self._node_id, self._receiver = node_id, receiver
+
+    async def publish(self, channel: Channel, blob: Blob) -> None:
+        """Call the receiver."""
+        if self._receiver is not None:
+            self._receiver.on_blob(channel, blob)
+
+    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
+        """Call the receiver with the answers for this node; there is no other node."""
+        if self._receiver is not None:
+            for mine in answers.get(self._node_id, ()):
+                self._receiver.on_answers(mine)
+
+    async def stop(self) -> None:
+        """Let go of the receiver."""
+        self._receiver = None

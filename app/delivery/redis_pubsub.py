@@ -1,0 +1,145 @@
+"""Delivery over Redis Pub/Sub: `Push:Group` and `Control` to all gateways, `Node:{id}` for answers to one node.
+
+Publishing and subscribing use a connection each, so the order of the calls is the order of arrival on every channel.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from google.protobuf.message import DecodeError
+from redis.asyncio.client import PubSub
+
+from app.delivery.base import Channel, Delivery, DeliveryUnavailable, Receiver
+from app.lifecycle import Readiness, Supervisor
+from app.protocol.magpie_pb2 import Answers, Blob
+from app.storage.redis import ERRORS, Redis
+
+log = structlog.get_logger(__name__)
+
+MIN_WAIT_S = 0.05
+PING_AFTER_S = 1.0
+"""A silent subscription is asked for a sign of life: a cut that no packet reports would otherwise stay unnoticed."""
+
+
+class RedisPubSubDelivery(Delivery):
+    """`publisher` must be a client of its own with a single connection; `subscriber` one without a read timeout."""
+
+    def __init__(
+        self,
+        publisher: Redis,
+        subscriber: Redis,
+        supervisor: Supervisor,
+        readiness: Readiness,
+        *,
+        reconnect_max_s: float,
+        timeout_s: float,
+    ) -> None:
+        self._publisher = publisher
+        self._subscriber = subscriber
+        self._supervisor = supervisor
+        self._readiness = readiness
+        self._reconnect_max_s = reconnect_max_s
+        self._timeout_s = timeout_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, node_id: str, receiver: Receiver | None) -> None:
+        """Subscribe, with retries until it works."""
+        if receiver is None:
+            return
+        live = asyncio.Event()
+        self._task = self._supervisor.spawn(
+            self._listen(_node_channel(node_id), receiver, live), "delivery_subscription"
+        )
+        await live.wait()
+
+    async def publish(self, channel: Channel, blob: Blob) -> None:
+        """PUBLISH one blob."""
+        payload = blob.SerializeToString()
+        await self._hand_over(lambda: self._publisher.publish(str(channel), payload))
+
+    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
+        """PUBLISH to every node in one pipeline."""
+        pipeline = self._publisher.pipeline(transaction=False)
+        for node_id, batches in answers.items():
+            for batch in batches:
+                pipeline.publish(_node_channel(node_id), batch.SerializeToString())
+        await self._hand_over(pipeline.execute)
+
+    async def _hand_over(self, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except ERRORS as error:
+            raise DeliveryUnavailable(f"Redis: {error}") from error
+
+    async def _listen(self, node_channel: str, receiver: Receiver, live: asyncio.Event) -> None:
+        wait_s = MIN_WAIT_S
+        while True:
+            pubsub = self._subscriber.pubsub()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await pubsub.subscribe(str(Channel.GROUP), str(Channel.CONTROL), node_channel)
+                    for _ in range(3):
+                        await pubsub.get_message(timeout=self._timeout_s)
+                self._readiness.clear("delivery")
+                wait_s = MIN_WAIT_S
+                if live.is_set():
+                    log.info("delivery_subscribed_again")
+                    receiver.on_reconnected()
+                live.set()
+                await self._read(pubsub, receiver)
+            except ERRORS as error:
+                self._readiness.fail("delivery", f"the subscription to Redis is down: {error}")
+            finally:
+                await _close(pubsub)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            wait_s = min(wait_s * 2, self._reconnect_max_s)
+
+    async def _read(self, pubsub: PubSub, receiver: Receiver) -> None:
+        """Read until the connection fails; redis-py's own silent reconnect is avoided by reading the connection below it."""
+        connection: Any = pubsub.connection
+        silent = False
+        while True:
+            try:
+                async with asyncio.timeout(PING_AFTER_S):
+                    reply = await connection.read_response(disconnect_on_error=False)
+            except TimeoutError:
+                if silent:
+                    raise
+                silent = True
+                await connection.send_command("PING", check_health=False)
+                continue
+            silent = False
+            if reply[0] == b"message":
+                _dispatch(reply[1], reply[2], receiver)
+
+    async def stop(self) -> None:
+        """Stop listening and close both clients."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=self._timeout_s)
+        await self._publisher.aclose()
+        await self._subscriber.aclose()
+
+
+def _node_channel(node_id: str) -> str:
+    return f"Node:{{{node_id}}}"
+
+
+def _dispatch(channel: bytes, payload: bytes, receiver: Receiver) -> None:
+    try:
+        if channel.startswith(b"Node:"):
+            receiver.on_answers(Answers.FromString(payload))
+        else:
+            receiver.on_blob(Channel(channel.decode()), Blob.FromString(payload))
+    except DecodeError:
+        log.error("blob_not_decodable", channel=channel.decode(errors="replace"), size=len(payload))
+
+
+async def _close(pubsub: PubSub) -> None:
+    try:
+        await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it without types
+    except ERRORS:
+        log.debug("pubsub_close_failed")

@@ -1,0 +1,63 @@
+"""The newest messages of a group in Redis: `Group:{id}:Hot`, a ZSET of JSON items scored by seq. A cache: wiping it harms nothing."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from app.storage.redis import ERRORS, Redis, Script, run_scripts
+
+log = structlog.get_logger(__name__)
+
+# Replaces the score: an older copy of a seq (written by a consumer that crashed before publishing) must not stay beside the new one.
+STORE = Script(
+    """
+    for i = 3, #ARGV, 2 do
+      redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i])
+      redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+    redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -(tonumber(ARGV[1]) + 1))
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return 1
+    """
+)
+
+
+class HotCache:
+    """Reads answer only what is proven complete; everything else is left to PostgreSQL."""
+
+    def __init__(self, redis: Redis, size: int, ttl_s: int) -> None:
+        self._redis = redis
+        self._size = size
+        self._ttl_s = ttl_s
+
+    async def store(self, items: Mapping[int, Sequence[tuple[int, bytes]]]) -> None:
+        """Cache (seq, item) pairs by group. Raises redis errors when Redis is away."""
+        calls = [
+            (STORE, [_key(group)], [self._size, self._ttl_s, *(part for pair in pairs[-self._size :] for part in pair)])
+            for group, pairs in items.items()
+        ]
+        await run_scripts(self._redis, calls)
+
+    async def items_between(self, ranges: Mapping[int, tuple[int, int]]) -> dict[int, list[bytes]]:
+        """Complete ranges only: group → items from first to last seq; groups that are not complete here are left out."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for group, (first, last) in ranges.items():
+            pipeline.zrange(_key(group), first, last, byscore=True, withscores=True)
+        try:
+            answers = await pipeline.execute()
+        except ERRORS as error:
+            log.warning("hot_cache_unavailable", error=str(error))
+            return {}
+        found = {}
+        for (group, (first, last)), pairs in zip(ranges.items(), answers, strict=True):
+            if [int(score) for _, score in pairs] == list(range(first, last + 1)):
+                found[group] = [item for item, _ in pairs]
+        return found
+
+    def may_hold(self, first: int, last_seq: int) -> bool:
+        """Whether a range that starts at `first` can be in the cache of a group whose last message is `last_seq`."""
+        return first > last_seq - self._size
+
+
+def _key(group_id: int) -> str:
+    return f"Group:{{{group_id}}}:Hot"

@@ -1,0 +1,84 @@
+"""Reads again what the gateway may have wrong: the members of stale groups, and everything after something was missed."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import structlog
+
+from app.errors import Busy
+from app.metrics import Metrics
+from app.web.gateway.hub import Hub, MembersNow
+
+log = structlog.get_logger(__name__)
+
+GROUPS_PER_READ = 500
+MIN_WAIT_S, MAX_WAIT_S = 0.05, 2.0
+
+
+class MembersSource(Protocol):
+    """The groups' service, as far as a repair needs it."""
+
+    async def members_among(self, group_ids: Sequence[int], user_ids: Sequence[int]) -> Mapping[int, MembersNow]:
+        """For each group that exists: which of these users are members now, and its state in the same snapshot."""
+
+    async def group_ids_of(self, user_ids: Sequence[int]) -> set[int]:
+        """Every group one of these users is a member of."""
+
+
+class SessionsSource(Protocol):
+    """The sessions' service, as far as a repair needs it."""
+
+    async def valid(self, sids: Sequence[UUID]) -> set[UUID]:
+        """Those that are neither revoked nor expired."""
+
+
+class Repairer:
+    """Works off the hub's list; waits with backoff while the store is away, during which stale groups push nothing."""
+
+    def __init__(self, hub: Hub, members: MembersSource, sessions: SessionsSource, metrics: Metrics) -> None:
+        self._hub = hub
+        self._members = members
+        self._sessions = sessions
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Repair until cancelled."""
+        wait_s = MIN_WAIT_S
+        while True:
+            await self._hub.work.wait()
+            try:
+                if self._hub.repair_cause is not None:
+                    await self._compare_everything()
+                while self._hub.stale:
+                    await self._refresh(list(self._hub.stale)[:GROUPS_PER_READ])
+            except Busy:
+                log.warning("repair_waits_for_store", stale_groups=len(self._hub.stale))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, MAX_WAIT_S)
+                continue
+            wait_s = MIN_WAIT_S
+            if not self._hub.stale and self._hub.repair_cause is None:
+                self._hub.work.clear()
+
+    async def _compare_everything(self) -> None:
+        """Sessions first, then every group of a local user: notices of joining and leaving may be among what was missed."""
+        cause, self._hub.repair_cause = self._hub.repair_cause, None
+        try:
+            sids = self._hub.local_sessions()
+            if sids:
+                self._hub.close_sessions(set(sids) - await self._sessions.valid(sids), "the session has ended")
+            users = self._hub.local_users()
+            if users:
+                self._hub.mark_stale(await self._members.group_ids_of(users))
+            self._hub.mark_stale(self._hub.local_groups())
+        except Busy:
+            self._hub.repair_cause = cause
+            raise
+        if cause is not None:
+            self._metrics.repairs.labels(cause).inc()
+
+    async def _refresh(self, group_ids: Sequence[int]) -> None:
+        found = await self._members.members_among(group_ids, self._hub.local_users())
+        self._hub.refreshed(group_ids, found)

@@ -1,0 +1,40 @@
+"""From an HTTP request to an open WebSocket with our limits; shared with the conformance test's echo handler."""
+
+import asyncio
+
+from aiohttp import web
+
+from app.errors import BadRequest, Busy
+from app.protocol.frames import SUBPROTOCOL
+
+
+async def open_socket(
+    request: web.Request, *, max_frame_bytes: int, close_timeout_s: float, subprotocol: str = SUBPROTOCOL
+) -> web.WebSocketResponse:
+    """Answer the upgrade. Raises BadRequest when it is none or does not offer `subprotocol`.
+
+    No compression (it costs 100 KiB a connection and invites deflate bombs); pings are answered by the caller, because the
+    connection has one writer.
+    """
+    ws = web.WebSocketResponse(
+        protocols=(subprotocol,),
+        compress=False,
+        max_msg_size=max_frame_bytes,
+        autoping=False,
+        timeout=close_timeout_s,
+    )
+    if not ws.can_prepare(request):
+        raise BadRequest("this address speaks WebSocket: send an upgrade request")
+    offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if subprotocol not in offered:
+        raise BadRequest(f"offer the WebSocket subprotocol {subprotocol}")
+    await ws.prepare(request)
+    return ws
+
+
+def transport_of(request: web.Request) -> asyncio.Transport:
+    """The socket under an upgraded request. Raises Busy when the client is gone already."""
+    transport = request.transport
+    if transport is None:
+        raise Busy("the client disconnected during the upgrade")
+    return transport

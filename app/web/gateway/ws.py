@@ -1,0 +1,141 @@
+"""`GET /ws`: authenticate, upgrade, register, say hello, read frames, clean up."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic, time
+from typing import Any
+
+import structlog
+from aiohttp import WSMsgType, web
+
+from app.errors import AppError, Busy
+from app.metrics import Metrics
+from app.protocol import frames
+from app.protocol.endpoint import Principal
+from app.web.gateway.commands import Commands
+from app.web.gateway.connection import Connection, LocalBucket
+from app.web.gateway.hub import Hub
+from app.web.gateway.loader import Loader
+from app.web.gateway.sweeper import Closer
+from app.web.gateway.upgrade import open_socket, transport_of
+
+log = structlog.get_logger(__name__)
+
+Authenticate = Callable[[web.Request], Awaitable[Principal]]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Settings of connections."""
+
+    max_connections: int
+    admission_per_second: int
+    admission_burst: int
+    max_frame_bytes: int
+    close_timeout_s: float
+    buffer_bytes: int
+    held_frames_max: int
+    frames_per_second: int
+
+
+class Gateway:
+    """The WebSocket endpoint."""
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        hub: Hub,
+        loader: Loader,
+        commands: Commands,
+        closer: Closer,
+        metrics: Metrics,
+        hello: dict[str, Any],
+        limits: SocketLimits,
+    ) -> None:
+        self._authenticate = authenticate
+        self._hub = hub
+        self._loader = loader
+        self._commands = commands
+        self._closer = closer
+        self._metrics = metrics
+        self._hello = hello
+        self._limits = limits
+        self._numbers = count(1)
+        self._admission = LocalBucket(limits.admission_per_second, limits.admission_burst)
+        self.accepting = True
+        """False while shutting down."""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one connection until it ends."""
+        self._admit()
+        principal = await self._authenticate(request)
+        ws = await open_socket(
+            request, max_frame_bytes=self._limits.max_frame_bytes, close_timeout_s=self._limits.close_timeout_s
+        )
+        connection = Connection(
+            next(self._numbers),
+            ws,
+            transport_of(request),
+            principal,
+            self._hub.outlet,
+            self._metrics,
+            buffer_bytes=self._limits.buffer_bytes,
+            held_max=self._limits.held_frames_max,
+            frames_per_second=self._limits.frames_per_second,
+        )
+        self._hub.register(connection)
+        try:
+            if await self._welcome(connection):
+                await self._read(connection)
+        finally:
+            self._hub.remove(connection)
+        return ws
+
+    def _admit(self) -> None:
+        """Raises Busy: an answer that costs nothing, so that a reconnect storm does not bring the server down."""
+        if not self.accepting:
+            raise Busy("the server is going away; connect again", retry_after_ms=1000)
+        if len(self._hub.connections) >= self._limits.max_connections:
+            raise Busy("this gateway is full; try another", retry_after_ms=5000)
+        wait_s = self._admission.take()
+        if wait_s > 0:
+            raise Busy("too many connections at once; try again", retry_after_ms=1000 + round(wait_s * 1000))
+
+    async def _welcome(self, connection: Connection) -> bool:
+        """Join the groups, then say hello: what a client reads after hello cannot be older than what is pushed to it."""
+        try:
+            welcome = await self._loader.load(connection.principal)
+        except AppError as error:
+            connection.on_failure(None, error)
+            self._closer.close(connection, frames.CLOSE_GOING_AWAY, "the server cannot serve you now")
+            await self._read(connection)
+            return False
+        if not welcome.valid:
+            self._closer.close(connection, frames.CLOSE_REVOKED, "the session has ended")
+            await self._read(connection)
+            return False
+        self._hub.join(connection, welcome.memberships)
+        fields = {
+            "session": str(connection.principal.sid),
+            "user_id": str(connection.principal.user_id),
+            "server_time": round(time() * 1000),
+        }
+        connection.send(frames.event("hello", fields | self._hello))
+        return True
+
+    async def _read(self, connection: Connection) -> None:
+        """Frames in the order of arrival, until the socket closes."""
+        ws = connection.ws
+        while True:
+            message = await ws.receive()
+            connection.last_seen = monotonic()
+            if message.type is WSMsgType.TEXT:
+                if not connection.closing:
+                    await self._commands.dispatch(connection, message.data)
+            elif message.type is WSMsgType.PING:
+                connection.pong(message.data)
+            elif message.type is WSMsgType.BINARY:
+                self._closer.close(connection, frames.CLOSE_PROTOCOL, "send text frames")
+            elif message.type is not WSMsgType.PONG:
+                return
