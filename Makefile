@@ -1,16 +1,51 @@
+# Everything a contributor runs; CI runs the same. Python 3.11 or newer is all the machine needs.
 .DEFAULT_GOAL := help
 SHELL := bash
 PY := .venv/bin/python
 export PYTHON
+# Processes that run tests side by side, and more arguments for pytest, the benchmark or uv: make test ARGS="-k gateway"
+WORKERS ?= 2
+ARGS ?=
 
-.PHONY: run lock help
-run: ## start Magpie on this machine
+.PHONY: help run dev test cover check bench fmt proto lock clean venv
+
+help: ## this list
+	@echo 'Magpie IM: make run starts it, make check test proves it. 一条 make run 即可启动,make test 运行全部测试。'
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+run: ## start Magpie on this machine (embedded PostgreSQL and Valkey, data in .data)
 	@scripts/venv run
-	@$(PY) run.py
+	@$(PY) run.py $(ARGS)
 
-lock: ## resolve setup.cfg anew into the two lock files
+dev: venv ## the same, started again whenever a source, template, migration or setting changes
+	@.venv/bin/watchfiles --sigint-timeout 20 '$(PY) run.py $(ARGS)' app config migrations run.py
+
+test: venv ## all tests; ARGS="-k gateway" for some of them
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+cover: venv ## all tests, and which lines of app they run
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)
+
+check: venv ## types, import rules, style, migrations, generated code: under a minute
+	@scripts/check
+
+bench: venv ## load generator; ARGS="--help" for its scenarios
+	@$(PY) -m bench $(ARGS)
+
+fmt: venv ## format the code and sort its imports
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format .
+
+proto: venv ## generate the protobuf modules
+	@scripts/proto
+
+lock: venv ## resolve setup.cfg into the two lock files; ARGS=--upgrade for the newest versions
+	@scripts/lock $(ARGS)
 	@scripts/venv dev
-	@scripts/lock
 
-help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+clean: ## remove the virtual environment and all caches; never the data in .data
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './node_modules/*' -prune -exec rm -rf {} +
+
+venv:
+	@scripts/venv dev
