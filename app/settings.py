@@ -25,6 +25,7 @@ Environment = Literal["dev", "test", "production"]
 Role = Literal["all", "gateway", "api", "consumer"]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Wait = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -66,6 +67,8 @@ class Postgres(Section):
     connect_timeout_s: Seconds
     command_timeout_s: Seconds
     acquire_timeout_s: Seconds
+    startup_wait_s: Wait
+    migration_timeout_s: Seconds
 
 
 class Redis(Section):
@@ -75,6 +78,7 @@ class Redis(Section):
     pool_max: Count
     connect_timeout_s: Seconds
     command_timeout_s: Seconds
+    startup_wait_s: Wait
 
 
 class Embedded(Section):

@@ -35,3 +35,6 @@ CREATE TABLE audit_log (
 );
 
 CREATE INDEX audit_log_group_id_idx ON audit_log (group_id, audit_id);
+
+-- migrate:down
+-- Forward only: a release goes back by starting the previous program on the same schema.

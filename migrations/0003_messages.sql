@@ -57,3 +57,6 @@ CREATE TABLE broker_partitions (
     broker text PRIMARY KEY,
     partitions integer NOT NULL
 );
+
+-- migrate:down
+-- Forward only: a release goes back by starting the previous program on the same schema.

@@ -8,3 +8,6 @@ CREATE TABLE worker_leases (
     holder text NOT NULL,
     not_after timestamptz NOT NULL
 );
+
+-- migrate:down
+-- Forward only: a release goes back by starting the previous program on the same schema.
