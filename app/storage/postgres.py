@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import structlog
@@ -12,7 +12,7 @@ from app.errors import Busy
 
 log = structlog.get_logger(__name__)
 
-Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 
 UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
@@ -54,7 +54,7 @@ class Postgres:
         self._connect_timeout_s = connect_timeout_s
         self._command_timeout_s = command_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pool: "asyncpg.Pool[asyncpg.Record] | None" = None
 
     async def start(self) -> None:
         """Open the pool. Raises OSError or asyncpg errors when the server cannot be reached."""
