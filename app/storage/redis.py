@@ -38,6 +38,8 @@ def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeou
         socket_connect_timeout=connect_timeout_s,
         retry=Retry(NoBackoff(), 1),
         protocol=2,
+        # The default reads the package's metadata from disk for every connection, on the event loop.
+        driver_info=None,
     )
     return Redis.from_pool(pool)
 
