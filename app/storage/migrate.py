@@ -34,7 +34,7 @@ async def migrate(
     Raises ConfigError when the database cannot be reached, has newer migrations than `folder`, or when one fails; what was
     applied before stays, each migration being a transaction of its own.
     """
-    files = _files(folder)
+    files = await asyncio.to_thread(_files, folder)
     connection = await reach_postgres(dsn, wait_s=wait_s, connect_timeout_s=connect_timeout_s, on_step=on_step)
     try:
         applied = await _applied(connection)
@@ -74,7 +74,7 @@ def _version(name: str) -> int:
 async def _dbmate(dsn: str, folder: Path, timeout_s: float, on_step: Callable[[str], None]) -> None:
     """The address goes by environment: command lines are visible to every user of the machine."""
     process = await asyncio.create_subprocess_exec(
-        _binary(),
+        await asyncio.to_thread(_binary),
         f"--migrations-dir={folder}",
         "--no-dump-schema",
         "--env-file=/dev/null",

@@ -23,7 +23,8 @@ from app.errors import ConfigError
 from app.settings import ROOT, Embedded
 from app.storage.embedded import EmbeddedServers, embedded_servers
 
-pytestmark = pytest.mark.timeout(90)
+# Starting is allowed to block: nothing is served yet.
+pytestmark = [pytest.mark.timeout(90), pytest.mark.may_block]
 
 OPTIONS = Embedded(
     start_timeout_s=30,

@@ -9,33 +9,19 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from app.errors import ConfigError
-from app.settings import Embedded
-from app.storage.embedded import EmbeddedServers, embedded_servers
+from app.storage.embedded import EmbeddedServers
 from app.storage.migrate import migrate
 from app.storage.reach import reach_postgres, reach_redis
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# Starting is allowed to block: nothing is served yet.
+pytestmark = pytest.mark.may_block
 
-OPTIONS = Embedded(
-    start_timeout_s=30,
-    postgres_max_connections=30,
-    postgres_shared_buffers_mb=16,
-    valkey_max_memory_mb=32,
-    log_max_bytes=1_000_000,
-)
 PASSWORD = "geheim%21wort"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedServers]:
-    async with embedded_servers(tmp_path_factory.mktemp("data"), OPTIONS, durable=False) as servers:
-        yield servers
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest.fixture
 async def dsn(servers: EmbeddedServers) -> AsyncIterator[str]:
     """An empty database of its own."""
     name = f"test_{uuid.uuid4().hex}"

@@ -75,7 +75,7 @@ class PostgresProcess(ServerProcess):
             "--no-instructions",
             *(() if self._durable else ("--no-sync",)),
         ]
-        offset = self._log_file.stat().st_size if self._log_file.exists() else 0
+        offset = self._log_size()
         process = await self._spawn([str(self._bin_dir / "initdb"), *arguments])
         try:
             code = await asyncio.wait_for(process.wait(), self._start_timeout_s)
@@ -87,7 +87,9 @@ class PostgresProcess(ServerProcess):
             if process.returncode is None:
                 process.kill()
         if code != 0:
-            raise ConfigError(f"Creating the PostgreSQL data failed: {self._reason(offset)}; see {self._log_file}.")
+            raise ConfigError(
+                f"Creating the PostgreSQL data failed: {self._reason_since(offset)}; see {self._log_file}."
+            )
         self._work_dir.rmdir()
         unfinished.rename(self._work_dir)
 

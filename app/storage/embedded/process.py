@@ -67,12 +67,7 @@ class ServerProcess(ABC):
         """End what an earlier run left, start the program, return when it answers."""
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                ended = await asyncio.to_thread(end_leftovers, self.program, self._work_dir, self.stop_signals[0])
-                if ended:
-                    log.info("embedded_leftovers_ended", server=self.title, processes=ended)
-                self._clear()
-                self._trim_log()
-                offset = self._log_file.stat().st_size if self._log_file.exists() else 0
+                offset = await asyncio.to_thread(self._prepare)
                 self._process = process = await self._spawn(self._command())
                 while process.returncode is None:
                     if await self._answers():
@@ -83,7 +78,20 @@ class ServerProcess(ABC):
                 f"{self.title} was not ready after {self._start_timeout_s:g} s; see {self._log_file},"
                 " or allow more with IM_EMBEDDED__START_TIMEOUT_S."
             ) from None
-        raise ConfigError(f"{self.title} did not start: {self._reason(offset)}; see {self._log_file}.")
+        reason = await asyncio.to_thread(self._reason_since, offset)
+        raise ConfigError(f"{self.title} did not start: {reason}; see {self._log_file}.")
+
+    def _prepare(self) -> int:
+        """End and remove what an earlier run left; returns the size of the log."""
+        ended = end_leftovers(self.program, self._work_dir, self.stop_signals[0])
+        if ended:
+            log.info("embedded_leftovers_ended", server=self.title, processes=ended)
+        self._clear()
+        self._trim_log()
+        return self._log_size()
+
+    def _log_size(self) -> int:
+        return self._log_file.stat().st_size if self._log_file.exists() else 0
 
     async def keep_running(self) -> None:
         """Bound the log and start the server again whenever it ends by itself; runs until cancelled.
@@ -96,7 +104,7 @@ class ServerProcess(ABC):
             try:
                 exit_code = await asyncio.wait_for(self._process.wait(), LOG_CHECK_S)
             except TimeoutError:
-                self._trim_log()
+                await asyncio.to_thread(self._trim_log)
             else:
                 await self._start_again(exit_code)
 
@@ -150,11 +158,11 @@ class ServerProcess(ABC):
 
     def _trim_log(self) -> None:
         """Keep one older log. The server appends, so a truncated file goes on from its start."""
-        if self._log_file.exists() and self._log_file.stat().st_size > self._log_max_bytes:
+        if self._log_size() > self._log_max_bytes:
             shutil.copyfile(self._log_file, self._log_file.with_suffix(".log.1"))
             os.truncate(self._log_file, 0)
 
-    def _reason(self, offset: int) -> str:
+    def _reason_since(self, offset: int) -> str:
         """The line of the log, written since `offset`, that most likely says why the server ended."""
         with self._log_file.open("rb") as file:
             file.seek(offset)
