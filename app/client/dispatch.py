@@ -44,12 +44,11 @@ class Dispatcher:
             case wire.GroupUpdated():
                 self._groups.on_updated(event.group)
             case wire.GroupLeft():
-                self._groups.on_left(event.group_id, event.reason)
+                self._groups.on_left(event.group_id, event.reason, event.version)
             case wire.GroupDeleted():
-                self._groups.on_left(event.group_id, "disbanded")
+                self._groups.on_left(event.group_id, "disbanded", event.version)
             case wire.MemberChanged():
-                if event.user.id == self._groups.user_id:
-                    self._groups.want_refresh()
+                self._groups.on_member(event)
                 self._queue.offer(
                     MemberChanged(event.group_id, event.user, event.change, event.role, event.muted_until)
                 )

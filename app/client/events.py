@@ -23,13 +23,13 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class MemberChanged:
-    """Somebody joined, left, or changed role or mute."""
+    """What `user` is now (no role: not a member any more), by a `change`: joined, left, kicked, banned, muted, unmuted, role."""
 
     group_id: str
     user: User
     change: str
     role: str | None
-    muted_until: int | str | None
+    muted_until: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class GroupUpdated:
 
 @dataclass(frozen=True, slots=True)
 class GroupLeft:
-    """No member any more: left, kicked, banned or disbanded."""
+    """No member any more; `reason` is left, kicked, banned, disbanded, or empty where nobody said it."""
 
     group_id: str
     reason: str

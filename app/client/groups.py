@@ -4,6 +4,8 @@ import asyncio
 import random
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from app.client.api import Api
 from app.client.backoff import Waits
 from app.client.errors import ClientError, SessionEnded
@@ -11,7 +13,7 @@ from app.client.events import EventQueue, GroupLeft, GroupsChanged, GroupUpdated
 from app.client.inbox import Inbox
 from app.client.models import Group
 from app.client.options import ClientOptions
-from app.client.wire import Backoff
+from app.client.wire import Backoff, MemberChanged
 from app.errors import AppError, Unauthorized
 from app.protocol.frames import Message
 
@@ -51,6 +53,8 @@ class GroupBook:
         self._draw = draw
         self._wanted = asyncio.Event()
         self.views: dict[str, GroupView] = {}
+        self._version_left: dict[str, int] = {}
+        """Groups we are out of, with the version that said so: news that we joined may be older."""
         self.user_id = ""
 
     def want_refresh(self) -> None:
@@ -77,6 +81,7 @@ class GroupBook:
 
     async def refresh(self) -> None:
         """Read the whole list now. Raises AppError, ClientError."""
+        before = {*self.views, *self._inbox.group_ids}
         found: dict[str, Group] = {}
         cursor: str | None = None
         while len(found) < self._options.max_groups:
@@ -85,42 +90,60 @@ class GroupBook:
             cursor = page.next
             if cursor is None:
                 break
+        # Events may have overtaken the answer: what they said of later versions counts.
         for group in found.values():
-            self._put(group)
-        for group_id in [known for known in self.views if known not in found]:
-            del self.views[group_id]
-        self._inbox.keep_only(set(found))
+            if group.version >= self._version_left.get(group.id, 0):
+                self._put(group)
+        for group_id in before - found.keys():
+            self._inbox.drop(group_id)
+            if self.views.pop(group_id, None) is not None:
+                self._queue.offer(GroupLeft(group_id, ""))
         self._queue.offer(GroupsChanged())
 
     def forget(self) -> None:
         """The server was restored: numbers may be lower now."""
         self.views.clear()
+        self._version_left.clear()
 
     def on_joined(self, group: Group) -> None:
-        """The user is a member now."""
-        if group.last_seq is None:
-            self.want_refresh()
+        """The user is a member now, with the numbers of this moment."""
+        if group.version < self._version_left.get(group.id, 0):
             return
         self._put(group)
         self._queue.offer(GroupsChanged())
 
     def on_updated(self, group: Group) -> None:
-        """Name, announcement or other properties changed; numbers and the caller's role are not part of it."""
+        """Name, announcement or owner changed; what concerns the caller alone is not part of it."""
         view = self.views.get(group.id)
         if view is None:
             self.want_refresh()
+        elif group.version >= view.group.version:
+            view.group = replace(group, role=view.group.role, muted_until=view.group.muted_until)
+            self._queue.offer(GroupUpdated(view.group))
+            self._queue.offer(GroupsChanged())
+
+    def on_member(self, event: MemberChanged) -> None:
+        """Somebody's membership changed; the end of our own has its own event."""
+        view = self.views.get(event.group_id)
+        if view is None or event.version < view.group.version:
             return
-        view.group = _merge(view.group, group)
-        self._queue.offer(GroupUpdated(view.group))
+        view.group = replace(view.group, version=event.version, member_count=event.member_count)
+        if event.user.id == self.user_id and event.role is not None:
+            view.group = replace(view.group, role=event.role, muted_until=event.muted_until)
         self._queue.offer(GroupsChanged())
 
-    def on_left(self, group_id: str, reason: str) -> None:
+    def on_left(self, group_id: str, reason: str, version: int) -> None:
         """The user is no member any more."""
+        view = self.views.get(group_id)
+        if view is None or version < view.group.version:
+            return
+        del self.views[group_id]
         self._inbox.drop(group_id)
-        if self.views.pop(group_id, None) is not None:
-            if not self._queue.offer(GroupLeft(group_id, reason)):
-                self.want_refresh()
-            self._queue.offer(GroupsChanged())
+        self._version_left[group_id] = version
+        if len(self._version_left) > self._options.max_groups:
+            del self._version_left[next(iter(self._version_left))]
+        self._queue.offer(GroupLeft(group_id, reason))
+        self._queue.offer(GroupsChanged())
 
     def on_message(self, message: Message) -> None:
         """A message of some group arrived; sending counts as reading."""
@@ -145,22 +168,8 @@ class GroupBook:
             self.views[group.id] = GroupView(group, last_seq, read_seq)
         else:
             # Messages may have arrived since the answer was made.
-            view.group = _merge(view.group, group)
+            if group.version >= view.group.version:
+                view.group = group
             view.last_seq = max(view.last_seq, last_seq)
             view.read_seq = max(view.read_seq, read_seq)
         self._inbox.add(group.id, last_seq)
-
-
-def _merge(old: Group, new: Group) -> Group:
-    return Group(
-        new.id,
-        new.name,
-        new.visibility,
-        new.announcement,
-        old.member_count if new.member_count is None else new.member_count,
-        new.role or old.role,
-        new.last_seq,
-        new.last_read_seq,
-        new.unread,
-        new.unread_label,
-    )

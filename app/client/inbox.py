@@ -32,6 +32,11 @@ class Inbox:
         self._on_unknown = on_unknown
         self._cursors: dict[str, Cursor] = {}
 
+    @property
+    def group_ids(self) -> list[str]:
+        """Every group with a cursor."""
+        return list(self._cursors)
+
     def get(self, group_id: str) -> Cursor | None:
         """The cursor of a group the user is in."""
         return self._cursors.get(group_id)
@@ -54,11 +59,6 @@ class Inbox:
         """The user is no member any more."""
         self._cursors.pop(group_id, None)
 
-    def keep_only(self, group_ids: set[str]) -> None:
-        """Drop every other group."""
-        for group_id in [known for known in self._cursors if known not in group_ids]:
-            self.drop(group_id)
-
     def forget(self, group_id: str) -> None:
         """The server was restored: this cursor means nothing any more."""
         self.drop(group_id)
@@ -66,7 +66,7 @@ class Inbox:
 
     def forget_all(self) -> None:
         """The same for every group."""
-        for group_id in list(self._cursors):
+        for group_id in self.group_ids:
             self.forget(group_id)
 
     def on_packet(self, packet: wire.Packet) -> None:

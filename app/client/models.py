@@ -30,7 +30,7 @@ class Login(msgspec.Struct, frozen=True):
 
     user: User
     token: str
-    expires_at: int | str
+    expires_at: int
     gateway: Endpoint
 
 
@@ -38,22 +38,27 @@ class Ticket(msgspec.Struct, frozen=True):
     """A single-use credential for the WebSocket's URL."""
 
     ticket: str
-    expires_at: int | str
+    expires_at: int
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A group; fields about the caller are set in the caller's own list."""
+    """A group; the fields about the caller are set where the answer is for the caller alone."""
 
     id: str
     name: str
     visibility: str = "open"
     announcement: str = ""
-    member_count: int | None = None
+    owner_id: str = ""
+    member_count: int = 0
+    version: int = 0
+    """Rises with every change of the group or its members; an event with a lower one is old news."""
     role: str | None = None
+    muted_until: int | None = None
     last_seq: int | None = None
     last_read_seq: int | None = None
     unread: int | None = None
-    unread_label: str | None = None
+    joined: bool | None = None
+    """In the answer to discover: whether the caller is a member."""
 
 
 class Groups(msgspec.Struct, frozen=True):
@@ -68,7 +73,7 @@ class Member(msgspec.Struct, frozen=True):
 
     user: User
     role: str
-    muted_until: int | str | None = None
+    muted_until: int | None = None
 
 
 class Members(msgspec.Struct, frozen=True):
@@ -82,7 +87,7 @@ class Invite(msgspec.Struct, frozen=True):
     """A code that lets people join."""
 
     code: str
-    expires_at: int | str
+    expires_at: int
 
 
 class History(msgspec.Struct, frozen=True):

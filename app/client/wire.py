@@ -67,22 +67,26 @@ class GroupLeft(msgspec.Struct, frozen=True):
 
     group_id: str
     reason: str = ""
+    version: int = 0
 
 
 class GroupDeleted(msgspec.Struct, frozen=True):
     """The group was disbanded."""
 
     group_id: str
+    version: int = 0
 
 
 class MemberChanged(msgspec.Struct, frozen=True):
-    """Somebody joined, left, or changed role or mute; `change` says which."""
+    """What `user` is now (no role: not a member any more), and by which `change`."""
 
     group_id: str
     user: User
     change: str
     role: str | None = None
-    muted_until: int | str | None = None
+    muted_until: int | None = None
+    member_count: int = 0
+    version: int = 0
 
 
 class TypingNow(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import pytest
 
 from app.client.client import Client
 from app.client.errors import SessionEnded, Unreachable
-from app.client.events import Event, Forgotten, GroupLeft, How, MessageReceived, StateChanged, Typing
+from app.client.events import Event, Forgotten, GroupLeft, How, MemberChanged, MessageReceived, StateChanged, Typing
 from app.client.hooks import Hooks, Outgoing
 from app.client.options import ClientOptions
 from app.client.wire import Sent
@@ -338,6 +338,26 @@ async def test_groups_follow_events(server: ScriptedServer) -> None:
         await server.emit({"type": "group.left", "group_id": "8", "reason": "kicked"})
         assert await until(client, lambda event: isinstance(event, GroupLeft)) == GroupLeft("8", "kicked")
         assert [view.group.name for view in client.groups] == ["lobby"]
+
+
+async def test_old_news_of_a_group_changes_nothing(server: ScriptedServer) -> None:
+    garden = {"id": "8", "name": "garden", "last_seq": 0}
+    async with Client(server.url, "good", options=QUICK) as client:
+        await server.emit({"type": "group.joined", "group": garden | {"version": 3}})
+        await server.emit({"type": "group.updated", "group": garden | {"version": 2, "name": "old"}})
+        await server.emit({"type": "group.left", "group_id": "8", "reason": "left", "version": 1})
+        member = {"user": {"id": "5", "username": "me", "display_name": "Me"}, "muted_until": None, "member_count": 4}
+        await server.emit(
+            {"type": "group.member", "group_id": "8", "change": "role", "role": "admin", **member, "version": 4}
+        )
+        await until(client, lambda event: isinstance(event, MemberChanged))
+        [view] = [view for view in client.groups if view.group.id == "8"]
+        assert (view.group.name, view.group.role, view.group.member_count) == ("garden", "admin", 4)
+        await server.emit({"type": "group.left", "group_id": "8", "reason": "left", "version": 5})
+        await server.emit({"type": "group.joined", "group": garden | {"version": 3}})
+        await server.emit({"type": "typing", "group_id": "7", "user_id": "6"})
+        await until(client, lambda event: isinstance(event, Typing))
+        assert [view.group.id for view in client.groups] == ["7"]
 
 
 async def test_a_group_we_are_not_in_any_more_is_dropped_at_the_next_pull(server: ScriptedServer) -> None:
