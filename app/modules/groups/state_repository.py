@@ -1,0 +1,91 @@
+"""SQL of what consumer and gateway ask about many groups at once: one statement per method."""
+
+from collections.abc import Mapping, Sequence
+
+from app.modules.groups.models import GroupState, Membership, MembersNow
+from app.modules.groups.repository import mute_of
+from app.storage.postgres import Connection, Postgres
+
+
+class StateRepository:
+    """The narrow rows and memberships, in bulk. Methods that take a connection run inside the caller's transaction."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+
+    async def lock_seqs(self, connection: Connection, group_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Group → (last_seq, access_version), locked in rising id until the end of the transaction."""
+        rows = await connection.fetch(
+            """SELECT group_id, last_seq, access_version FROM group_seq
+               WHERE group_id = ANY($1::bigint[]) ORDER BY group_id FOR NO KEY UPDATE""",
+            group_ids,
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    async def move_seqs(self, connection: Connection, last_seqs: Mapping[int, int]) -> None:
+        """Set the heads of locked groups."""
+        await connection.execute(
+            """UPDATE group_seq AS s SET last_seq = v.last_seq
+               FROM unnest($1::bigint[], $2::bigint[]) AS v (group_id, last_seq) WHERE s.group_id = v.group_id""",
+            list(last_seqs),
+            list(last_seqs.values()),
+        )
+
+    async def senders(
+        self, connection: Connection, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], int | None]:
+        """Those (group_id, user_id) that are members now, each with the end of its mute in ms since 1970."""
+        # LATERAL with LIMIT keeps this an index look-up per pair whatever the statistics of a new table say.
+        rows = await connection.fetch(
+            """SELECT p.group_id, p.user_id, m.muted_until, statement_timestamp()
+               FROM unnest($1::bigint[], $2::bigint[]) AS p (group_id, user_id)
+               CROSS JOIN LATERAL (
+                   SELECT muted_until FROM group_members
+                   WHERE group_id = p.group_id AND user_id = p.user_id LIMIT 1) AS m""",
+            [pair[0] for pair in pairs],
+            [pair[1] for pair in pairs],
+        )
+        return {(row[0], row[1]): mute_of(row[2], row[3]) for row in rows}
+
+    async def states(self, group_ids: Sequence[int]) -> dict[int, GroupState]:
+        """The state of those groups that ever existed."""
+        rows = await self._postgres.fetch(
+            "SELECT group_id, last_seq, access_version FROM group_seq WHERE group_id = ANY($1::bigint[])", group_ids
+        )
+        return {row[0]: GroupState(row[1], row[2]) for row in rows}
+
+    async def memberships(self, user_ids: Sequence[int]) -> dict[int, list[Membership]]:
+        """The groups of each of these users with their state."""
+        rows = await self._postgres.fetch(
+            """SELECT m.user_id, m.group_id, s.last_seq, s.access_version
+               FROM group_members AS m JOIN group_seq AS s USING (group_id) WHERE m.user_id = ANY($1::bigint[])""",
+            user_ids,
+        )
+        found: dict[int, list[Membership]] = {user_id: [] for user_id in user_ids}
+        for user_id, group_id, last_seq, access_version in rows:
+            found[user_id].append(Membership(group_id, last_seq, access_version))
+        return found
+
+    async def group_ids_of(self, user_ids: Sequence[int]) -> set[int]:
+        """Every group one of these users is a member of."""
+        rows = await self._postgres.fetch(
+            "SELECT DISTINCT group_id FROM group_members WHERE user_id = ANY($1::bigint[])", user_ids
+        )
+        return {row[0] for row in rows}
+
+    async def members_among(self, group_ids: Sequence[int], user_ids: Sequence[int]) -> dict[int, MembersNow]:
+        """For each group that is not disbanded: which of these users are members, its size and state, in one snapshot."""
+        # One pass over the members, hashed against the users: `user_id = ANY` would compare each with each of 10,000 local users.
+        rows = await self._postgres.fetch(
+            """SELECT s.group_id, s.last_seq, s.access_version, m.size, m.user_ids
+               FROM group_seq AS s JOIN (
+                   SELECT group_id, count(*) AS size,
+                          coalesce(array_agg(user_id) FILTER (WHERE asked.user_id IS NOT NULL), '{}') AS user_ids
+                   FROM group_members
+                   LEFT JOIN (SELECT DISTINCT unnest($2::bigint[]) AS user_id) AS asked USING (user_id)
+                   WHERE group_id = ANY($1::bigint[])
+                   GROUP BY group_id) AS m USING (group_id)""",
+            group_ids,
+            user_ids,
+        )
+        return {row[0]: MembersNow(set(row[4]), row[1], row[2], row[3]) for row in rows}

@@ -1,0 +1,56 @@
+"""What the consumer asks inside its transaction, and what gateways ask about the groups of their connections. Everything in bulk."""
+
+from collections.abc import Mapping, Sequence
+
+from app.errors import AppError, Forbidden
+from app.modules.groups.access import no_such_group
+from app.modules.groups.models import GroupState, Membership, MembersNow
+from app.modules.groups.state_repository import StateRepository
+from app.storage.postgres import Connection
+
+
+class GroupStates:
+    """The narrow rows, memberships and the right to post."""
+
+    def __init__(self, repository: StateRepository) -> None:
+        self._repository = repository
+
+    async def lock_seqs(self, connection: Connection, group_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """Group → (last_seq, access_version), locked in rising id until the end of the transaction; unknown groups are absent."""
+        return await self._repository.lock_seqs(connection, group_ids)
+
+    async def move_seqs(self, connection: Connection, last_seqs: Mapping[int, int]) -> None:
+        """Set the heads of groups that this transaction has locked."""
+        await self._repository.move_seqs(connection, last_seqs)
+
+    async def check_senders(
+        self, connection: Connection, pairs: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], AppError | None]:
+        """(group_id, user_id) → None when the user may post now.
+
+        Else NotFound (outsider, former member, disbanded or unknown group) or Forbidden (muted; details `muted_until` in ms since 1970).
+        """
+        members = await self._repository.senders(connection, pairs)
+        return {pair: _muted(members[pair]) if pair in members else no_such_group() for pair in pairs}
+
+    async def states(self, group_ids: Sequence[int]) -> dict[int, GroupState]:
+        """The state of these groups, disbanded ones included; unknown ones are absent."""
+        return await self._repository.states(group_ids)
+
+    async def memberships(self, user_ids: Sequence[int]) -> dict[int, list[Membership]]:
+        """The groups of each of these users with their state, in one query."""
+        return await self._repository.memberships(user_ids)
+
+    async def group_ids_of(self, user_ids: Sequence[int]) -> set[int]:
+        """Every group one of these users is a member of."""
+        return await self._repository.group_ids_of(user_ids)
+
+    async def members_among(self, group_ids: Sequence[int], user_ids: Sequence[int]) -> dict[int, MembersNow]:
+        """For each group that exists: which of these users are members now, and its state and size in the same snapshot."""
+        return await self._repository.members_among(group_ids, user_ids)
+
+
+def _muted(muted_until: int | None) -> AppError | None:
+    if muted_until is None:
+        return None
+    return Forbidden("you are muted in this group for now", details={"muted_until": muted_until})
