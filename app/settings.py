@@ -212,6 +212,7 @@ class Moderation(Section):
     words_file: str
     mode: Literal["reject", "mask"]
     reload_s: Seconds
+    file_max_bytes: Count
 
 
 class Ids(Section):
