@@ -34,6 +34,11 @@ def letters_of(text: str) -> str:
     return unicodedata.normalize("NFC", _MARK.sub("", _decomposed(text)))
 
 
+def has_marks(text: str) -> bool:
+    """Whether any letter carries a mark."""
+    return not text.isascii() and _MARK.search(_decomposed(text)) is not None
+
+
 def fold(text: str) -> Folded:
     """Letters with where they came from; letters that became one (a ligature) or many share their span."""
     bounds = _segments(text)

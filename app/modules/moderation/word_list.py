@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ahocorasick_rs import AhoCorasick
 
-from app.modules.moderation.folding import Folded, fold, letters_of
+from app.modules.moderation.folding import Folded, fold, has_marks, letters_of
 
 Marks = tuple[frozenset[str], ...]
 """The marks of a word, letter by letter."""
@@ -17,22 +17,23 @@ class WordList:
     """
 
     def __init__(self, words: Iterable[str]) -> None:
-        self._marks: dict[str, set[Marks]] = {}
+        listed: dict[str, set[Marks]] = {}
         for word in words:
-            folded = fold(word)
-            if folded.letters:
-                self._marks.setdefault(folded.letters, set()).add(tuple(folded.marks))
-        self._words = list(self._marks)
-        self._plain = [any(not any(marks) for marks in self._marks[word]) for word in self._words]
-        self._automaton = AhoCorasick(self._words) if self._words else None
+            marks: Marks = tuple(fold(word).marks) if has_marks(word) else ()
+            listed.setdefault(letters_of(word), set()).add(marks)
+        listed.pop("", None)
+        self._count = len(listed)
+        # Few words have marks; the others need no look at how they were found.
+        self._marks = {index: marks for index, marks in enumerate(listed.values()) if () not in marks}
+        self._automaton = AhoCorasick(listed) if listed else None
 
     def __len__(self) -> int:
-        return len(self._words)
+        return self._count
 
     def occurs_in(self, text: str) -> bool:
         """Whether any word occurs."""
         found = self._candidates(text)
-        return any(self._plain[word] for word, _, _ in found) or bool(found and self._spans(fold(text), found))
+        return any(word not in self._marks for word, _, _ in found) or bool(found and self._spans(fold(text), found))
 
     def spans_in(self, text: str) -> list[tuple[int, int]]:
         """The code points `[start, end)` of every occurrence, with the marks and invisible characters on its letters."""
@@ -48,9 +49,10 @@ class WordList:
         spans = []
         for word, start, end in found:
             carried = folded.marks[start:end]
-            if self._plain[word] or any(
-                all(needed <= there for needed, there in zip(marks, carried, strict=True))
-                for marks in self._marks[self._words[word]]
-            ):
+            if word not in self._marks or any(_covers(carried, marks) for marks in self._marks[word]):
                 spans.append((folded.spans[start][0], folded.spans[end - 1][1]))
         return spans
+
+
+def _covers(carried: Iterable[frozenset[str]], needed: Marks) -> bool:
+    return all(least <= there for least, there in zip(needed, carried, strict=True))
