@@ -18,6 +18,7 @@ from app.client.events import Event, EventQueue, How, State
 from app.client.groups import GroupBook, GroupView
 from app.client.hooks import Hooks, Outgoing
 from app.client.inbox import Inbox
+from app.client.models import Group
 from app.client.options import ClientOptions
 from app.client.outbox import Outbox
 from app.client.pull import Agenda, Puller
@@ -133,6 +134,10 @@ class Client:
         if self._session.state == "online":
             socket = await self._session.online()
             await socket.cast(frames.Typing(group_id=group_id))
+
+    def learn_group(self, group: Group) -> GroupView:
+        """Take over the answer of `api.create_group` or `api.join` without waiting for its event."""
+        return self._groups.learn(group)
 
     async def refresh_groups(self) -> list[GroupView]:
         """Read the group list now. Raises AppError, ClientError."""

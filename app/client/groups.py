@@ -112,6 +112,13 @@ class GroupBook:
         self._put(group)
         self._queue.offer(GroupsChanged())
 
+    def learn(self, group: Group) -> GroupView:
+        """The answer to our own creating or joining: newer than anything that was said before."""
+        self._version_left.pop(group.id, None)
+        self._put(group)
+        self._queue.offer(GroupsChanged())
+        return self.views[group.id]
+
     def on_updated(self, group: Group) -> None:
         """Name, announcement or owner changed; what concerns the caller alone is not part of it."""
         view = self.views.get(group.id)

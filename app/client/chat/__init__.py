@@ -1,0 +1,1 @@
+"""The terminal chat: a person's client on top of `app.client`."""
