@@ -1,0 +1,167 @@
+"""The figures of a run, of several runs, and how they are written."""
+
+import os
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import psutil
+
+from bench.latency import Summary, summarise
+from bench.plan import Result, Shape
+from bench.usage import Use
+
+MB = 1_000_000
+
+
+@dataclass
+class Measured:
+    """Use of the roles at the turning points of a run."""
+
+    connect_s: float
+    empty: dict[str, Use]
+    connected: dict[str, Use]
+    start: dict[str, Use] = field(default_factory=dict)
+    end: dict[str, Use] = field(default_factory=dict)
+    peak: dict[str, int] = field(default_factory=dict)
+    load_s: float = 0.0
+    """From the order to begin until everything was delivered."""
+    drained: bool = False
+
+
+class Anomalies(msgspec.Struct):
+    """What the history checker found."""
+
+    found: dict[str, int]
+    examples: list[str]
+    events: int
+    unread_groups: int
+    unjudged: int
+
+
+class RunResult(msgspec.Struct):
+    """One run. Memory is in MB of 10^6 bytes, latencies in ms from the time a message was due."""
+
+    connected: int
+    connect_s: float
+    connect: Summary
+    connect_failures: dict[str, int]
+    sent: int
+    acked: int
+    delivered: int
+    expected: int
+    drained: bool
+    """Whether everything was answered and delivered before the run ended."""
+    messages_per_s: float
+    deliveries_per_s: float
+    ack: Summary
+    delivery: Summary
+    late: Summary
+    errors: dict[str, int]
+    not_sent: int
+    closed: dict[str, int]
+    gaps: int
+    pulled: int
+    pull_failures: int
+    cpu_us_per_message: dict[str, float]
+    cpu_percent: dict[str, float]
+    """Of one core, from the first send until all was delivered."""
+    memory_mb: dict[str, float]
+    """The highest during the run."""
+    memory_connected_mb: dict[str, float]
+    """When all were connected, before the load."""
+    memory_empty_mb: dict[str, float]
+    anomalies: Anomalies | None
+
+
+def sum_up(
+    results: Sequence[Result],
+    shape: Shape,
+    measured: Measured,
+    failures: dict[str, int],
+    anomalies: Anomalies | None,
+) -> RunResult:
+    """The figures of all workers together."""
+    progress = [result.progress for result in results]
+    acked = sum(each.acked for each in progress)
+    delivered = sum(each.delivered for each in progress)
+    cpu = {role: use.cpu_s - measured.start.get(role, Use()).cpu_s for role, use in measured.end.items()}
+    return RunResult(
+        connected=sum(each.connected for each in progress),
+        connect_s=measured.connect_s,
+        connect=summarise(result.connect_us for result in results),
+        connect_failures=failures,
+        sent=sum(each.sent for each in progress),
+        acked=acked,
+        delivered=delivered,
+        expected=sum(each.expected for each in progress),
+        drained=measured.drained,
+        messages_per_s=acked / shape.duration_s,
+        deliveries_per_s=delivered / shape.duration_s,
+        ack=summarise(result.ack_us for result in results),
+        delivery=summarise(result.delivery_us for result in results),
+        late=summarise(result.late_us for result in results),
+        errors=_merge(result.errors for result in results),
+        not_sent=sum(result.not_sent for result in results),
+        closed=_merge(result.closed for result in results),
+        gaps=sum(result.gaps for result in results),
+        pulled=sum(result.pulled for result in results),
+        pull_failures=sum(result.pull_failures for result in results),
+        cpu_us_per_message={role: s / acked * 1e6 for role, s in cpu.items()} if acked else {},
+        cpu_percent={role: s / measured.load_s * 100 for role, s in cpu.items()},
+        memory_mb={role: peak / MB for role, peak in measured.peak.items()},
+        memory_connected_mb={role: use.memory / MB for role, use in measured.connected.items()},
+        memory_empty_mb={role: use.memory / MB for role, use in measured.empty.items()},
+        anomalies=anomalies,
+    )
+
+
+def _merge(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    merged: Counter[str] = Counter()
+    for part in parts:
+        merged.update(part)
+    return dict(merged)
+
+
+def median(runs: Sequence[RunResult]) -> dict[str, Any]:
+    """Field by field the median of the runs, as JSON; a field of texts or of truth is left out."""
+    found = _median([msgspec.to_builtins(run) for run in runs])
+    return found if isinstance(found, dict) else {}
+
+
+def _median(values: Sequence[Any]) -> Any:
+    first = next((value for value in values if value is not None), None)
+    if isinstance(first, dict):
+        names = {name: None for value in values if value for name in value}
+        columns = {name: _median([(value or {}).get(name) for value in values]) for name in names}
+        return {name: value for name, value in columns.items() if value is not None}
+    if isinstance(first, int | float) and not isinstance(first, bool):
+        # What a run did not count, it counted zero times.
+        return statistics.median(value or 0 for value in values)
+    return None
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / MB),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - a line at a time
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

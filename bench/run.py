@@ -1,0 +1,241 @@
+"""One run of a scenario: connect, load, drain, check."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from app.settings import ROOT
+from bench.history import check, load
+from bench.plan import Begin, Command, Connected, Finish, Member, Progress, Report, Result, Sent, Shape, WorkerPlan
+from bench.results import Anomalies, Measured, RunResult, sum_up
+from bench.server import BenchError, Target
+from bench.usage import Use, measure
+
+LEAD_S = 0.5
+"""From the order to begin until the first send is due."""
+SAMPLE_S = 1.0
+DRAIN_S = 16.0
+"""A second more than a message may take to an online client."""
+SLACK_S = 60.0
+"""How much longer than planned a worker may be silent before it is given up."""
+LINE_MAX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a scenario is run, beside its shape."""
+
+    processes: int
+    connect_rate: float
+    connect_timeout_s: float
+    readers_max: int
+    check: bool
+    seed: int
+    drain_s: float = DRAIN_S
+    """How long answers and deliveries may be outstanding after the load."""
+
+
+class Watcher(Protocol):
+    """Who shows the progress."""
+
+    def phase(self, name: str, total: float) -> None:
+        """A new phase begins; it ends at `total`."""
+
+    def advance(self, done: float, progress: Progress) -> None:
+        """How far the phase is, and the counts so far."""
+
+
+class _Worker:
+    """A worker process and what it has reported."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.progress = Progress()
+        self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        decoder = msgspec.json.Decoder(Report)
+        stdout = self.process.stdout
+        while stdout and (line := await stdout.readline()):
+            report = decoder.decode(line)
+            if isinstance(report, Progress):
+                self.progress = report
+            else:
+                self._reports.put_nowait(report)
+        self._reports.put_nowait(None)
+
+    def order(self, message: Command | WorkerPlan) -> None:
+        if self.process.stdin:
+            self.process.stdin.write(msgspec.json.encode(message) + b"\n")
+
+    async def report(self, timeout_s: float) -> Report:
+        try:
+            report = await asyncio.wait_for(self._reports.get(), timeout_s)
+        except TimeoutError:
+            raise BenchError(f"A generator process reported nothing for {timeout_s:.0f} s.") from None
+        if report is None:
+            raise BenchError(
+                f"A generator process ended early, code {await self.process.wait()}; see its output above."
+            )
+        return report
+
+    async def stop(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _workers(plans: Sequence[WorkerPlan]) -> AsyncIterator[list[_Worker]]:
+    workers: list[_Worker] = []
+    try:
+        for plan in plans:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bench.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=LINE_MAX_BYTES,
+                cwd=ROOT,
+            )
+            workers.append(_Worker(process))
+            workers[-1].order(plan)
+        yield workers
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+
+
+class _Run:
+    """The measuring side of a run."""
+
+    def __init__(self, target: Target, workers: list[_Worker], watcher: Watcher) -> None:
+        self._target = target
+        self._workers = workers
+        self._watcher = watcher
+        self.peak: dict[str, int] = {}
+
+    async def measure(self) -> dict[str, Use]:
+        """The use of each role now; remembers the highest memory."""
+        use = await asyncio.to_thread(measure, self._target.pid, [worker.process.pid for worker in self._workers])
+        for role, each in use.items():
+            self.peak[role] = max(self.peak.get(role, 0), each.memory)
+        return use
+
+    def progress(self) -> Progress:
+        """The counts of all workers together."""
+        sums = Progress()
+        for worker in self._workers:
+            for name in Progress.__struct_fields__:
+                setattr(sums, name, getattr(sums, name) + getattr(worker.progress, name))
+        return sums
+
+    async def gather(self, timeout_s: float, measure_of: str) -> list[Report]:
+        """The next report of every worker, showing progress meanwhile by seconds or by a count of `Progress`."""
+        since = time.monotonic()
+        reports = asyncio.gather(*(worker.report(timeout_s) for worker in self._workers))
+        try:
+            while not reports.done():
+                await asyncio.wait([reports], timeout=SAMPLE_S)
+                progress = self.progress()
+                done = time.monotonic() - since if measure_of == "seconds" else getattr(progress, measure_of)
+                self._watcher.advance(done, progress)
+                await self.measure()
+            return await reports
+        finally:
+            reports.cancel()
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until all is answered and delivered, at most `timeout_s`; returns whether it is."""
+        self._watcher.phase("drain", timeout_s)
+        since = time.monotonic()
+        while (waited := time.monotonic() - since) < timeout_s:
+            progress = self.progress()
+            self._watcher.advance(waited, progress)
+            if progress.answered >= progress.sent and progress.delivered >= progress.expected:
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+async def run_once(
+    target: Target, members: list[Member], shape: Shape, options: Options, folder: Path, watcher: Watcher
+) -> RunResult:
+    """Connect `members`, play the load of `shape`, and measure. Histories are left in `folder`. Raises BenchError."""
+    plans = _plans(target, members, shape, options, folder)
+    async with _workers(plans) as workers:
+        run = _Run(target, workers, watcher)
+        watcher.phase("connect", len(members))
+        before = await run.measure()
+        since = time.monotonic()
+        connect_s = len(members) / options.connect_rate + options.connect_timeout_s + SLACK_S
+        failures: Counter[str] = Counter()
+        for report in await run.gather(connect_s, "connected"):
+            if isinstance(report, Connected):
+                failures.update(report.failures)
+        measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
+        if len(members) == failures.total():
+            raise BenchError(f"Nobody could connect to {target.ws_url}: {dict(failures)}.")
+        watcher.phase("load", shape.duration_s)
+        begin = time.monotonic_ns() + round(LEAD_S * 1e9)
+        for worker in workers:
+            worker.order(Begin(begin))
+        measured.start = await run.measure()
+        since = time.monotonic()
+        for report in await run.gather(shape.duration_s + SLACK_S, "seconds"):
+            if not isinstance(report, Sent):
+                raise BenchError(f"A generator process answered the order to begin with {report}.")
+        measured.drained = await run.drain(options.drain_s)
+        measured.end = await run.measure()
+        measured.load_s = time.monotonic() - since
+        measured.peak = run.peak
+        for worker in workers:
+            worker.order(Finish())
+        watcher.phase("read histories" if options.check else "close", SLACK_S)
+        results = [
+            report for report in await run.gather(SLACK_S + shape.duration_s, "seconds") if isinstance(report, Result)
+        ]
+    anomalies = None
+    if options.check:
+        watcher.phase("check", 1)
+        anomalies = await asyncio.to_thread(_judge, [Path(plan.history) for plan in plans])
+    return sum_up(results, shape, measured, dict(failures), anomalies)
+
+
+def _plans(target: Target, members: list[Member], shape: Shape, options: Options, folder: Path) -> list[WorkerPlan]:
+    sizes = Counter(group for member in members for group in member.groups)
+    return [
+        WorkerPlan(
+            number=number,
+            ws_url=target.ws_url,
+            api_url=target.api_url,
+            members=members[number :: options.processes],
+            group_sizes=dict(sizes),
+            shape=shape,
+            seed=options.seed,
+            connect_rate=options.connect_rate / options.processes,
+            connect_timeout_s=options.connect_timeout_s,
+            history=str(folder / f"history-{number}.jsonl") if options.check else "",
+            readers_max=options.readers_max,
+        )
+        for number in range(options.processes)
+    ]
+
+
+def _judge(paths: list[Path]) -> Anomalies:
+    report = check(load(paths))
+    return Anomalies(
+        found={kind: report.counts[kind] for kind in sorted(report.kinds)},
+        examples=[f"{each.kind}: {each.detail}" for each in report.examples],
+        events=report.events,
+        unread_groups=report.unread_groups,
+        unjudged=report.unjudged,
+    )

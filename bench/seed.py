@@ -1,0 +1,103 @@
+"""Users, groups, members and their tokens, in bulk and without the API: this is not what is measured."""
+
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import jwt
+
+from bench.plan import Member, Shape
+
+TOKEN_TTL = timedelta(hours=4)
+"""Longer than any bounded run."""
+NO_PASSWORD = "!"  # noqa: S105 - matches no bcrypt hash: nobody can log in as these users
+
+
+def layout(users: Sequence[int], groups: Sequence[int], shape: Shape, seed: int) -> dict[int, list[int]]:
+    """User → groups. Each user is in `groups_per_user` groups of `group_size` members (the last of a layer may be smaller).
+
+    The first layer takes neighbours together, every further one other companions. `groups` needs `group_count(shape)` ids.
+    """
+    chance = random.Random(seed)
+    member_of: dict[int, list[int]] = {user: [] for user in users}
+    order = list(users)
+    free = iter(groups)
+    for layer in range(shape.groups_per_user):
+        if layer:
+            chance.shuffle(order)
+        for start in range(0, len(order), shape.group_size):
+            group = next(free)
+            for user in order[start : start + shape.group_size]:
+                member_of[user].append(group)
+    return member_of
+
+
+def group_count(shape: Shape) -> int:
+    """Groups that `layout` fills."""
+    return shape.groups_per_user * -(-shape.users // shape.group_size)
+
+
+def token(secret: str, user_id: int, sid: uuid.UUID, expires_at: datetime) -> str:
+    """A token like those of the login."""
+    claims = {"sub": str(user_id), "sid": str(sid), "iat": datetime.now(UTC), "exp": expires_at}
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Member]:
+    """Write the population of `shape` and return it. Every call makes new users and groups, so that histories begin at seq 1."""
+    # Ids are Snowflakes elsewhere. These lie below every one stamped since 2026-01-06, and differ from run to run.
+    base = time.time_ns() // 1_000_000 * 1000
+    users = range(base, base + shape.users)
+    groups = range(base, base + group_count(shape))
+    member_of = layout(users, groups, shape, random_seed)
+    expires_at = datetime.now(UTC) + TOKEN_TTL
+    sids = {user: uuid.uuid4() for user in users}
+    owned: set[int] = set()
+    members = []
+    for user, joined in member_of.items():
+        for group in joined:
+            members.append((group, user, "member" if group in owned else "owner", 0))
+            owned.add(group)
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await _copy(
+                connection,
+                "users",
+                ("user_id", "username", "display_name", "password_hash"),
+                [(user, f"b{user}", f"Bench {user - base}", NO_PASSWORD) for user in users],
+            )
+            await _copy(
+                connection,
+                "sessions",
+                ("sid", "user_id", "expires_at"),
+                [(sids[user], user, expires_at) for user in users],
+            )
+            await _copy(
+                connection,
+                "groups",
+                ("group_id", "name", "visibility"),
+                [(group, f"bench {group - base}", "open") for group in sorted(owned)],
+            )
+            await _copy(connection, "group_seq", ("group_id",), [(group,) for group in sorted(owned)])
+            await _copy(connection, "group_members", ("group_id", "user_id", "role", "joined_seq"), members)
+        # As the daemon would do a minute later; without it the first plans are for empty tables.
+        await connection.execute("ANALYZE users, sessions, groups, group_seq, group_members")
+    finally:
+        await connection.close()
+    senders = set(random.Random(random_seed).sample(users, shape.senders))
+    return [
+        Member(user, token(secret, user, sids[user], expires_at), member_of[user], user in senders) for user in users
+    ]
+
+
+async def _copy(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    table: str,
+    columns: tuple[str, ...],
+    rows: Sequence[Sequence[object]],
+) -> None:
+    await connection.copy_records_to_table(table, columns=columns, records=rows)

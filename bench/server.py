@@ -1,0 +1,142 @@
+"""The server under test: one that runs already, or `run.py` with stores of its own."""
+
+import asyncio
+import os
+import resource
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from app import settings
+from app.settings import ROOT
+from app.storage.embedded import EmbeddedServers, embedded_servers
+from app.storage.migrate import migrate
+
+READY_S = 60.0
+STOP_S = 30.0
+PROBE_S = 0.1
+LOG_TAIL_CHARS = 3000
+Step = Callable[[str], None]
+
+
+class BenchError(Exception):
+    """The benchmark cannot go on; the message says why in a sentence."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to connect, and how to make users there."""
+
+    url: str
+    dsn: str
+    secret: str
+    pid: int | None
+    """The server's process, when it can be measured."""
+
+    @property
+    def ws_url(self) -> str:
+        """The WebSocket endpoint."""
+        return self.url.replace("http", "ws", 1) + "/ws"
+
+    @property
+    def api_url(self) -> str:
+        """The HTTP API."""
+        return self.url + "/api/v1"
+
+
+def raise_open_files() -> int:
+    """Raise the limit of open files of this process and its children as far as allowed; returns the new limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@asynccontextmanager
+async def own_stores(folder: Path, on_step: Step) -> AsyncIterator[EmbeddedServers]:
+    """Embedded PostgreSQL and Valkey below `folder`, as a laptop has them, migrated."""
+    config = settings.load()
+    async with embedded_servers(folder, config.embedded, on_step=on_step) as stores:
+        await migrate(
+            stores.dsn,
+            wait_s=config.embedded.start_timeout_s,
+            connect_timeout_s=config.postgres.connect_timeout_s,
+            timeout_s=config.embedded.start_timeout_s,
+            on_step=on_step,
+        )
+        yield stores
+
+
+@asynccontextmanager
+async def own_server(
+    stores: EmbeddedServers, folder: Path, overrides: Mapping[str, str], on_step: Step
+) -> AsyncIterator[Target]:
+    """`run.py serve` in a process of its own; `overrides` are environment variables. Raises BenchError when it does not start."""
+    port, metrics_port = _free_ports(2)
+    secret = secrets.token_hex(32)
+    environment = {
+        **os.environ,
+        "IM_DATA_DIR": str(folder),
+        "IM_POSTGRES__DSN": stores.dsn,
+        "IM_REDIS__URL": stores.redis_url,
+        "IM_HTTP__PORT": str(port),
+        "IM_METRICS__PORT": str(metrics_port),
+        "IM_AUTH__SECRET": secret,
+        "IM_LOG__LEVEL": "warning",
+        "IM_LOG__FORMAT": "json",
+        **overrides,
+    }
+    log_path = folder / "server.log"
+    with log_path.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(ROOT / "run.py"), "serve", stdout=log, stderr=log, env=environment, cwd=ROOT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        on_step("Starting the server …")
+        await _ready(url, process, log_path)
+        yield Target(url, stores.dsn, secret, process.pid)
+        if process.returncode is not None:
+            raise BenchError(f"The server ended with code {process.returncode}: {_tail(log_path)}")
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:
+    deadline = asyncio.get_running_loop().time() + READY_S
+    async with ClientSession(timeout=ClientTimeout(total=5)) as session:
+        while asyncio.get_running_loop().time() < deadline:
+            if process.returncode is not None:
+                raise BenchError(f"The server ended with code {process.returncode}: {_tail(log_path)}")
+            try:
+                async with session.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except (ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(PROBE_S)
+    raise BenchError(f"The server was not ready after {READY_S:g} s: {_tail(log_path)}")
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip() or "it wrote nothing"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

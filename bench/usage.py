@@ -1,0 +1,53 @@
+"""CPU time and memory of the processes that play each role on this machine."""
+
+import os
+from collections.abc import Iterable
+
+import msgspec
+import psutil
+
+PROGRAMS = {"postgres": "postgres", "valkey-server": "valkey", "redis-server": "valkey"}
+"""Program → role of what is found among the children."""
+
+
+class Use(msgspec.Struct):
+    """Of one role. `memory` is VmRSS; of PostgreSQL's many processes the PSS, which counts shared pages once."""
+
+    cpu_s: float = 0.0
+    memory: int = 0
+
+
+def measure(server: int | None, workers: Iterable[int]) -> dict[str, Use]:
+    """Role → use, at this moment: server, postgres, valkey, generator.
+
+    The databases are looked for below this process and below the server; they are missing when they run elsewhere.
+    """
+    generators = set(workers)
+    found: dict[int, psutil.Process] = {}
+    for root in {os.getpid(), server or os.getpid()}:
+        try:
+            process = psutil.Process(root)
+            for each in (process, *process.children(recursive=True)):
+                found[each.pid] = each
+        except psutil.NoSuchProcess:
+            continue
+    use: dict[str, Use] = {}
+    for pid, process in found.items():
+        try:
+            role = "server" if pid == server else "generator" if pid in generators else PROGRAMS.get(process.name(), "")
+            if role:
+                _add(use.setdefault(role, Use()), process, role)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return use
+
+
+def _add(use: Use, process: psutil.Process, role: str) -> None:
+    times = process.cpu_times()
+    use.cpu_s += times.user + times.system
+    if role == "postgres":
+        # Sessions that ended are in the times of the process that reaped them, their parent.
+        use.cpu_s += times.children_user + times.children_system
+        use.memory += process.memory_full_info().pss
+    else:
+        use.memory += process.memory_info().rss
