@@ -147,8 +147,7 @@ class ScriptedServer:
                 self.sends.append(frame)
                 await self._on_send(ws, frame)
             case "resume":
-                answer = {group: self._resumed(group, c["seq"]) for group, c in frame["groups"].items()}
-                found = {group: fields for group, fields in answer.items() if fields}
+                found = {group: self._resumed(group, c["seq"]) for group, c in frame["groups"].items()}
                 await ws.send_str(msgspec.json.encode({"id": frame["id"], "type": "ok", "groups": found}).decode())
                 self.connected.set()
             case "ping" if not self.answer_pings:
@@ -156,9 +155,9 @@ class ScriptedServer:
             case _:
                 await ws.send_json({"id": frame["id"], "type": "ok"})
 
-    def _resumed(self, group: str, seq: int) -> dict[str, Any] | None:
+    def _resumed(self, group: str, seq: int) -> dict[str, Any]:
         if group not in self.groups:
-            return None
+            return {"state": "reset", "last_seq": 0}
         log = self.stored[group]
         if self.resume_state == "reset":
             self.resume_state = None

@@ -114,6 +114,10 @@ class Inbox:
                 continue
             if resumed is None:
                 all_known = False
+            elif resumed.state == "reset" and not resumed.last_seq:
+                # Not ours any more, as far as one can tell; the list says.
+                self.drop(group_id)
+                all_known = False
             elif resumed.state == "reset":
                 self.forget(group_id)
                 self.add(group_id, resumed.last_seq)

@@ -245,6 +245,13 @@ async def test_a_reset_group_starts_again(server: ScriptedServer) -> None:
         assert await bodies(client, 1) == ["two"]
 
 
+async def test_a_group_we_lost_while_away_is_gone(server: ScriptedServer) -> None:
+    async with Client(server.url, "good", options=QUICK) as client:
+        del server.groups["7"]
+        await server.cut_all()
+        assert await until(client, lambda event: isinstance(event, GroupLeft | Forgotten)) == GroupLeft("7", "")
+
+
 async def test_a_slow_reader_loses_nothing(server: ScriptedServer) -> None:
     async with Client(server.url, "good", options=replace(QUICK, max_events=4, max_aside=2)) as client:
         for n in range(40):
