@@ -37,6 +37,8 @@ class Call:
     request_id: str
     ip: str
     principal: Principal | None = None
+    csrf_token: str | None = None
+    """What a browser with a session cookie must send back; None for callers with a token."""
     status: int | None = None
     """Set by a handler that answers with another success status than its usual one (200 for a repeat)."""
 
