@@ -120,6 +120,9 @@ def main(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="setting of our own server: section.key=value")
     ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="sample the server under load with py-spy: .svg, .json (speedscope), .txt (raw)")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write all figures there")] = None,
     keep: Annotated[Path | None, typer.Option(help="folder for histories and logs; default: temporary")] = None,
 ) -> None:
@@ -135,7 +138,7 @@ def main(
         "body_chars": body_chars,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options = Options(processes, connect_rate, connect_timeout, readers, check, random_seed)
+    options = Options(processes, connect_rate, connect_timeout, readers, check, random_seed, profile=profile)
     report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "scenarios": {}}
     failed = False
     try:

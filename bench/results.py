@@ -13,7 +13,7 @@ import psutil
 
 from bench.latency import Summary, summarise
 from bench.plan import Result, Shape
-from bench.usage import Use
+from bench.usage import MACHINE, Use
 
 MB = 1_000_000
 
@@ -70,6 +70,8 @@ class RunResult(msgspec.Struct):
     cpu_us_per_message: dict[str, float]
     cpu_percent: dict[str, float]
     """Of one core, from the first send until all was delivered."""
+    cpu_percent_others: float
+    """Of one core, by processes that are no part of the run: above a few percent they disturb it."""
     memory_mb: dict[str, float]
     """The highest during the run."""
     memory_connected_mb: dict[str, float]
@@ -90,6 +92,7 @@ def sum_up(
     acked = sum(each.acked for each in progress)
     delivered = sum(each.delivered for each in progress)
     cpu = {role: use.cpu_s - measured.start.get(role, Use()).cpu_s for role, use in measured.end.items()}
+    cpu_machine = cpu.pop(MACHINE)
     return RunResult(
         connected=sum(each.connected for each in progress),
         connect_s=measured.connect_s,
@@ -113,11 +116,16 @@ def sum_up(
         pull_failures=sum(result.pull_failures for result in results),
         cpu_us_per_message={role: s / acked * 1e6 for role, s in cpu.items()} if acked else {},
         cpu_percent={role: s / measured.load_s * 100 for role, s in cpu.items()},
-        memory_mb={role: peak / MB for role, peak in measured.peak.items()},
-        memory_connected_mb={role: use.memory / MB for role, use in measured.connected.items()},
-        memory_empty_mb={role: use.memory / MB for role, use in measured.empty.items()},
+        cpu_percent_others=max(0.0, cpu_machine - sum(cpu.values())) / measured.load_s * 100,
+        memory_mb={role: measured.peak[role] / MB for role in cpu},
+        memory_connected_mb=_memory(measured.connected),
+        memory_empty_mb=_memory(measured.empty),
         anomalies=anomalies,
     )
+
+
+def _memory(uses: Mapping[str, Use]) -> dict[str, float]:
+    return {role: use.memory / MB for role, use in uses.items() if role != MACHINE}
 
 
 def _merge(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

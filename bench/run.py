@@ -15,6 +15,7 @@ import msgspec
 from app.settings import ROOT
 from bench.history import check, load
 from bench.plan import Begin, Command, Connected, Finish, Member, Progress, Report, Result, Sent, Shape, WorkerPlan
+from bench.profiler import profiled
 from bench.results import Anomalies, Measured, RunResult, sum_up
 from bench.server import BenchError, Target
 from bench.usage import Use, measure
@@ -41,6 +42,8 @@ class Options:
     seed: int
     drain_s: float = DRAIN_S
     """How long answers and deliveries may be outstanding after the load."""
+    profile: Path | None = None
+    """Where py-spy writes a profile of the server under load: .svg, .json (speedscope) or .txt (raw)."""
 
 
 class Watcher(Protocol):
@@ -123,9 +126,10 @@ class _Run:
         self._watcher = watcher
         self.peak: dict[str, int] = {}
 
-    async def measure(self) -> dict[str, Use]:
+    async def measure(self, *, thorough: bool = True) -> dict[str, Use]:
         """The use of each role now; remembers the highest memory."""
-        use = await asyncio.to_thread(measure, self._target.pid, [worker.process.pid for worker in self._workers])
+        workers = [worker.process.pid for worker in self._workers]
+        use = await asyncio.to_thread(measure, self._target.pid, workers, thorough=thorough)
         for role, each in use.items():
             self.peak[role] = max(self.peak.get(role, 0), each.memory)
         return use
@@ -148,10 +152,26 @@ class _Run:
                 progress = self.progress()
                 done = time.monotonic() - since if measure_of == "seconds" else getattr(progress, measure_of)
                 self._watcher.advance(done, progress)
-                await self.measure()
+                await self.measure(thorough=False)
             return await reports
         finally:
             reports.cancel()
+
+    async def load(self, shape: Shape, options: Options, measured: Measured) -> None:
+        """Play the load and wait for its last delivery."""
+        self._watcher.phase("load", shape.duration_s)
+        measured.start = await self.measure()
+        begin = time.monotonic_ns() + round(LEAD_S * 1e9)
+        for worker in self._workers:
+            worker.order(Begin(begin))
+        since = time.monotonic()
+        for report in await self.gather(shape.duration_s + SLACK_S, "seconds"):
+            if not isinstance(report, Sent):
+                raise BenchError(f"A generator process answered the order to begin with {report}.")
+        measured.drained = await self.drain(options.drain_s)
+        measured.load_s = time.monotonic() - since
+        measured.end = await self.measure()
+        measured.peak = self.peak
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until all is answered and delivered, at most `timeout_s`; returns whether it is."""
@@ -184,19 +204,8 @@ async def run_once(
         measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
         if len(members) == failures.total():
             raise BenchError(f"Nobody could connect to {target.ws_url}: {dict(failures)}.")
-        watcher.phase("load", shape.duration_s)
-        begin = time.monotonic_ns() + round(LEAD_S * 1e9)
-        for worker in workers:
-            worker.order(Begin(begin))
-        measured.start = await run.measure()
-        since = time.monotonic()
-        for report in await run.gather(shape.duration_s + SLACK_S, "seconds"):
-            if not isinstance(report, Sent):
-                raise BenchError(f"A generator process answered the order to begin with {report}.")
-        measured.drained = await run.drain(options.drain_s)
-        measured.end = await run.measure()
-        measured.load_s = time.monotonic() - since
-        measured.peak = run.peak
+        async with profiled(options.profile, target.pid, shape.duration_s):
+            await run.load(shape, options, measured)
         for worker in workers:
             worker.order(Finish())
         watcher.phase("read histories" if options.check else "close", SLACK_S)

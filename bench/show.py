@@ -15,6 +15,9 @@ from bench.results import RunResult, median
 
 LATENCY_FIELDS = ("p50", "p90", "p99", "p99_9", "max")
 
+DISTURBED_PERCENT = 20
+"""Other processes above this share of a core are marked: figures of such a run say little."""
+
 
 class Screen:
     """Shows a run on the terminal; plain lines where there is none."""
@@ -90,6 +93,8 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
         row(f"CPU per message, {role}, µs", _number("cpu_us_per_message", role))
     for role in _roles(columns, "cpu_percent"):
         row(f"CPU, {role}, % of a core", _number("cpu_percent", role, 1))
+    disturbed = any(run.cpu_percent_others > DISTURBED_PERCENT for run in runs)
+    row("CPU, others, % of a core", lambda c: f"{c['cpu_percent_others']:,.1f}", bad=disturbed)
     for role in _roles(columns, "memory_mb"):
         row(f"memory, {role}, MB", _number("memory_mb", role))
     for role in _roles(columns, "memory_connected_mb"):

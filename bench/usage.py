@@ -10,6 +10,10 @@ PROGRAMS = {"postgres": "postgres", "valkey-server": "valkey", "redis-server": "
 """Program → role of what is found among the children."""
 
 
+MACHINE = "machine"
+"""The role of everything that runs here."""
+
+
 class Use(msgspec.Struct):
     """Of one role. `memory` is VmRSS; of PostgreSQL's many processes the PSS, which counts shared pages once."""
 
@@ -17,10 +21,11 @@ class Use(msgspec.Struct):
     memory: int = 0
 
 
-def measure(server: int | None, workers: Iterable[int]) -> dict[str, Use]:
-    """Role → use, at this moment: server, postgres, valkey, generator.
+def measure(server: int | None, workers: Iterable[int], *, thorough: bool) -> dict[str, Use]:
+    """Role → use, at this moment: server, postgres, valkey, generator, and the whole machine.
 
-    The databases are looked for below this process and below the server; they are missing when they run elsewhere.
+    The databases are looked for below this process and below the server; they are missing when they run elsewhere. Without
+    `thorough` the memory of PostgreSQL is left 0: adding up its pages disturbs it.
     """
     generators = set(workers)
     found: dict[int, psutil.Process] = {}
@@ -31,23 +36,24 @@ def measure(server: int | None, workers: Iterable[int]) -> dict[str, Use]:
                 found[each.pid] = each
         except psutil.NoSuchProcess:
             continue
-    use: dict[str, Use] = {}
+    busy = psutil.cpu_times()
+    use = {MACHINE: Use(sum(busy) - busy.idle - getattr(busy, "iowait", 0.0))}
     for pid, process in found.items():
         try:
             role = "server" if pid == server else "generator" if pid in generators else PROGRAMS.get(process.name(), "")
             if role:
-                _add(use.setdefault(role, Use()), process, role)
+                _add(use.setdefault(role, Use()), process, role, thorough)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return use
 
 
-def _add(use: Use, process: psutil.Process, role: str) -> None:
+def _add(use: Use, process: psutil.Process, role: str, thorough: bool) -> None:
     times = process.cpu_times()
     use.cpu_s += times.user + times.system
     if role == "postgres":
         # Sessions that ended are in the times of the process that reaped them, their parent.
         use.cpu_s += times.children_user + times.children_system
-        use.memory += process.memory_full_info().pss
+        use.memory += process.memory_full_info().pss if thorough else 0
     else:
         use.memory += process.memory_info().rss
