@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import jwt
 
+from app.modules.accounts.tokens import Tokens
+from app.protocol.endpoint import Principal
 from bench.plan import Member, Shape
 
 TOKEN_TTL = timedelta(hours=4)
@@ -40,12 +41,6 @@ def group_count(shape: Shape) -> int:
     return shape.groups_per_user * -(-shape.users // shape.group_size)
 
 
-def token(secret: str, user_id: int, sid: uuid.UUID, expires_at: datetime) -> str:
-    """A token like those of the login."""
-    claims = {"sub": str(user_id), "sid": str(sid), "iat": datetime.now(UTC), "exp": expires_at}
-    return jwt.encode(claims, secret, algorithm="HS256")
-
-
 async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Member]:
     """Write the population of `shape` and return it. Every call makes new users and groups, so that histories begin at seq 1."""
     # Ids are Snowflakes elsewhere. These lie below every one stamped since 2026-01-06, and differ from run to run.
@@ -54,7 +49,9 @@ async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Me
     groups = range(base, base + group_count(shape))
     member_of = layout(users, groups, shape, random_seed)
     expires_at = datetime.now(UTC) + TOKEN_TTL
-    sids = {user: uuid.uuid4() for user in users}
+    ends_at = int(expires_at.timestamp())
+    sessions = {user: Principal(user, uuid.uuid4(), ends_at) for user in users}
+    tokens = Tokens(secret)
     owned: set[int] = set()
     members = []
     for user, joined in member_of.items():
@@ -74,7 +71,7 @@ async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Me
                 connection,
                 "sessions",
                 ("sid", "user_id", "expires_at"),
-                [(sids[user], user, expires_at) for user in users],
+                [(session.sid, user, expires_at) for user, session in sessions.items()],
             )
             await _copy(
                 connection,
@@ -89,9 +86,7 @@ async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Me
     finally:
         await connection.close()
     senders = set(random.Random(random_seed).sample(users, shape.senders))
-    return [
-        Member(user, token(secret, user, sids[user], expires_at), member_of[user], user in senders) for user in users
-    ]
+    return [Member(user, tokens.sign(sessions[user]), member_of[user], user in senders) for user in users]
 
 
 async def _copy(
