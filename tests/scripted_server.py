@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -79,8 +80,9 @@ class ScriptedServer:
     async def emit(self, frame: bytes | dict[str, Any]) -> None:
         """Any frame to every connection."""
         text = json.dumps(frame) if isinstance(frame, dict) else frame.decode()
-        for ws in self.sockets:
-            await ws.send_str(text)
+        for ws in list(self.sockets):
+            with suppress(ConnectionResetError):  # cut by the script, or left by the client
+                await ws.send_str(text)
 
     async def close_all(self, code: int, reason: str = "") -> None:
         """End every connection politely."""
@@ -135,7 +137,8 @@ class ScriptedServer:
         await ws.send_json({"type": "hello", **hello, "backoff": backoff, "epoch": self.epoch, "later": {}})
         async for message in ws:
             if message.type is WSMsgType.TEXT:
-                await self._on_frame(ws, json.loads(message.data))
+                with suppress(ConnectionResetError):
+                    await self._on_frame(ws, json.loads(message.data))
         if ws in self.sockets:
             self.sockets.remove(ws)
         return ws
@@ -179,7 +182,8 @@ class ScriptedServer:
                 await ws.send_json({"id": number, "type": "ok", **ack})
                 return
         if what.startswith("cut"):
-            self.sockets.remove(ws)
+            if ws in self.sockets:
+                self.sockets.remove(ws)
             _cut(ws)
             return
         if what != "silent":

@@ -50,12 +50,17 @@ class Socket:
         self, ws: aiohttp.ClientWebSocketResponse, hello: wire.Hello, options: ClientOptions, draw: random.Random
     ) -> None:
         self.hello = hello
-        self.closed = False
+        self._ended = asyncio.Event()
         self._ws = ws
         self._options = options
         self._draw = draw
         self._id = 0
         self._pending: dict[int, asyncio.Future[str]] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._ended.is_set()
 
     @classmethod
     async def open(
@@ -138,6 +143,8 @@ class Socket:
             async with asyncio.timeout(self._options.request_timeout_s):
                 await self._ws.send_str(text)
         except (aiohttp.ClientError, OSError) as error:
+            # At once, or a sender that tries again would meet the same dead connection.
+            self._end()
             raise ConnectionLost("the connection ended while sending") from error
 
     async def _read(self, listener: Listener) -> Closed:
@@ -171,21 +178,24 @@ class Socket:
     async def _beat(self) -> None:
         """A dead peer is noticed within two heartbeats; the first one comes at a random moment, so that clients spread."""
         heartbeat_s = self.hello.heartbeat_s
-        await asyncio.sleep(heartbeat_s * self._draw.random())
-        while True:
+        wait_s = heartbeat_s * self._draw.random()
+        while not self.closed:
             try:
-                await self.request(lambda number: frames.Ping(id=number), heartbeat_s)
-            except (SendTimeout, ConnectionLost):
-                self._end()
-                await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
-                return
-            except AppError:
-                # Refused for now (rate limit): the answer shows that the peer lives.
-                pass
-            await asyncio.sleep(heartbeat_s)
+                async with asyncio.timeout(wait_s):
+                    await self._ended.wait()
+            except TimeoutError:
+                wait_s = heartbeat_s
+                try:
+                    await self.request(lambda number: frames.Ping(id=number), heartbeat_s)
+                except (SendTimeout, ConnectionLost):
+                    self._end()
+                except AppError:
+                    # Refused for now (rate limit): the answer shows that the peer lives.
+                    pass
+        await self._ws.close(code=aiohttp.WSCloseCode.GOING_AWAY)
 
     def _end(self) -> None:
-        self.closed = True
+        self._ended.set()
         waiting = list(self._pending.values())
         for answer in waiting:
             if not answer.done():
