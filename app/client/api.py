@@ -22,7 +22,7 @@ from app.client.models import (
     Ticket,
     User,
 )
-from app.errors import ERROR_TYPES, AppError, Busy, Internal
+from app.errors import ERROR_TYPES, AppError, Busy, Internal, Outcome
 from app.protocol.frames import Message
 
 Answer = TypeVar("Answer")
@@ -33,6 +33,7 @@ MAX_RETRY_AFTER_S = 3600
 class _Error(msgspec.Struct, frozen=True):
     code: str
     message: str
+    outcome: Outcome | None = None
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
@@ -222,4 +223,4 @@ def to_error(status: int, content: bytes, retry_after: str | None) -> AppError:
             return Busy("the server is busy; try again shortly", retry_after_ms=wait_ms)
         return Internal(f"the server answered with status {status}; try again later")
     kind = ERROR_TYPES.get(error.code, Internal)
-    return kind(error.message, retry_after_ms=wait_ms)
+    return kind(error.message, retry_after_ms=wait_ms, outcome=error.outcome)
