@@ -63,6 +63,7 @@ class Metrics:
         self.pending_sends = Gauge("im_pending_sends", "Sends waiting for their answer", registry=r)
         self.log_depth = Gauge("im_log_depth", "Records in the log that are not committed", registry=r)
         self.read_marks_pending = Gauge("im_read_marks_pending", "Read marks not yet written", registry=r)
+        self.limits_local = Counter("im_limits_local", "Rate limits decided without Redis", registry=r)
         self.loop_lag_seconds = Histogram(
             "im_loop_lag_seconds", "How late the event loop runs", buckets=SECONDS, registry=r
         )

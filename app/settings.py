@@ -132,6 +132,11 @@ class Limits(Section):
     api_per_minute: Count
     frames_per_second: Count
     local_buckets_max: Count
+    redis_timeout_s: Seconds
+    redis_retry_s: Seconds
+    batch_max: Count
+    linger_ms: Annotated[float, Field(ge=0)]
+    waiting_max: Count
 
 
 class Groups(Section):
