@@ -332,7 +332,8 @@ def other_user() -> list[str]:
         pytest.skip("only root can become another user")
     nobody = pwd.getpwnam("nobody")
     prefix = [setpriv, f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    if subprocess.run([*prefix, sys.executable, "-c", "import asyncpg"], cwd=ROOT, check=False).returncode:
+    probe = [*prefix, sys.executable, "-c", "import app.storage.embedded"]
+    if subprocess.run(probe, cwd=ROOT, capture_output=True, check=False).returncode:
         pytest.skip("another user cannot reach this virtual environment")
     return prefix
 

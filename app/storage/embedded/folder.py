@@ -34,20 +34,36 @@ def locked_folder(data_dir: Path) -> Iterator[Path]:
     except OSError as error:
         raise unusable(data_dir, error) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise ConfigError(
-                f"The data folder {data_dir} is in use by process {holder}; stop that process or set IM_DATA_DIR."
-            ) from None
-        except OSError as error:
-            raise unusable(data_dir, error) from None
+        _lock(descriptor, fcntl.LOCK_EX, data_dir)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield data_dir.resolve()
     finally:
         os.close(descriptor)
+
+
+def check_unlocked(data_dir: Path) -> None:
+    """Raise ConfigError if another process holds the folder now. Only for an early word: taking the lock decides."""
+    try:
+        descriptor = os.open(data_dir.absolute() / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        _lock(descriptor, fcntl.LOCK_SH, data_dir.absolute())
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, data_dir: Path) -> None:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        raise ConfigError(
+            f"The data folder {data_dir} is in use by process {holder}; stop that process or set IM_DATA_DIR."
+        ) from None
+    except OSError as error:
+        raise unusable(data_dir, error) from None
 
 
 def unusable(path: Path, error: OSError) -> ConfigError:
