@@ -37,7 +37,8 @@ class _Everything(frozenset[str]):
 
 
 MAY_BLOCK = (
-    # They prepare folders before anything is served.
+    # Read once, before anything is served; so are the folders prepared.
+    "app/settings.py",
     *(
         f"app/storage/embedded/{name}.py"
         for name in ("folder", "launch", "leftovers", "postgres", "process", "servers", "valkey")

@@ -5,7 +5,7 @@ import os
 import pytest
 from blockbuster import BlockingError
 
-from app.settings import load
+from app.settings import ROOT, load
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.postgres import Postgres
 from app.storage.redis import UNAVAILABLE, Redis, connect
@@ -32,12 +32,20 @@ async def test_a_valkey_can_be_stopped_and_comes_back_empty(breakable_valkey: Va
     await client.aclose()
 
 
+BLOCKING = compile("import time; time.sleep(0)", str(ROOT / "app" / "blocking.py"), "exec")
+"""Looks like code of the application."""
+
+
 async def test_blocking_calls_on_the_event_loop_are_found() -> None:
     with pytest.raises(BlockingError):
-        load()
+        exec(BLOCKING)  # noqa: S102 - our own line above
 
 
 @pytest.mark.may_block
-async def test_the_environment_of_the_shell_is_not_used() -> None:
+async def test_blocking_calls_can_be_allowed() -> None:
+    exec(BLOCKING)  # noqa: S102 - our own line above
+
+
+def test_the_environment_of_the_shell_is_not_used() -> None:
     assert load().env == "test"
     assert [name for name in os.environ if name.startswith("IM_")] == ["IM_ENV"]
