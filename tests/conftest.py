@@ -1,5 +1,6 @@
 """What every test gets: no settings from outside, no blocking calls on the event loop, real stores on demand."""
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from app import settings
+from app import log, settings
 from app.settings import Settings
 from app.storage.embedded import EmbeddedServers
 from app.storage.embedded.valkey import ValkeyProcess
@@ -24,6 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("IM_")]:
         del os.environ[name]
     os.environ["IM_ENV"] = "test"
+    # Through the standard library, where pytest captures; plain tracebacks, which do not read files on the event loop.
+    log.configure("debug", "json")
+    logging.getLogger().handlers = []
     # A slow machine is no defect, and a failure elsewhere must be repeatable here.
     hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("tests")

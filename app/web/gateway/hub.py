@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from app.delivery.base import Channel
 from app.metrics import Metrics
+from app.modules.groups.models import Membership, MembersNow
 from app.protocol import wsframe
 from app.protocol.frames import CLOSE_REVOKED
 from app.protocol.magpie_pb2 import Answer, Answers, Blob, Event, GroupMessages, Head, Revoke
@@ -17,30 +18,6 @@ from app.web.gateway.group import LocalGroup
 from app.web.gateway.streams import Cause, Streams
 
 K = TypeVar("K", int, UUID)
-
-
-class Membership(Protocol):
-    """A user's membership, as read from the store."""
-
-    @property
-    def group_id(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def access_version(self) -> int: ...
-
-
-class MembersNow(Protocol):
-    """Who of the asked users is a member now, and the group's state in the same snapshot."""
-
-    @property
-    def user_ids(self) -> set[int]: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def access_version(self) -> int: ...
-    @property
-    def size(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Protocol
 from uuid import UUID
 
 from app.microbatch import MicroBatcher
+from app.modules.groups.models import Membership
 from app.protocol.endpoint import Principal
-from app.web.gateway.hub import Membership
 
 
 class MembershipsSource(Protocol):

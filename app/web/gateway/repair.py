@@ -9,7 +9,8 @@ import structlog
 
 from app.errors import Busy
 from app.metrics import Metrics
-from app.web.gateway.hub import Hub, MembersNow
+from app.modules.groups.models import MembersNow
+from app.web.gateway.hub import Hub
 
 log = structlog.get_logger(__name__)
 

@@ -1,10 +1,9 @@
 """`GET /ws`: authenticate, upgrade, register, say hello, read frames, clean up."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic, time
-from typing import Any
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -50,7 +49,8 @@ class Gateway:
         commands: Commands,
         closer: Closer,
         metrics: Metrics,
-        hello: dict[str, Any],
+        epoch: Callable[[], Awaitable[str]],
+        hello: Mapping[str, object],
         limits: SocketLimits,
     ) -> None:
         self._authenticate = authenticate
@@ -59,12 +59,23 @@ class Gateway:
         self._commands = commands
         self._closer = closer
         self._metrics = metrics
+        self._read_epoch = epoch
         self._hello = hello
         self._limits = limits
         self._numbers = count(1)
         self._admission = LocalBucket(limits.admission_per_second, limits.admission_burst)
+        self._epoch = ""
+        self.accepting = False
+        """True between start and shutdown."""
+
+    async def start(self) -> None:
+        """Read the epoch of the history, then accept connections. Raises Busy when the database is away."""
+        self._epoch = await self._read_epoch()
         self.accepting = True
-        """False while shutting down."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """`/ws`; with a node id for proxies that route by it."""
+        return [web.get("/ws", self.handle), web.get("/ws/{node_id}", self.handle)]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection until it ends."""
@@ -120,8 +131,9 @@ class Gateway:
             "session": str(connection.principal.sid),
             "user_id": str(connection.principal.user_id),
             "server_time": round(time() * 1000),
+            "epoch": self._epoch,
         }
-        connection.send(frames.event("hello", fields | self._hello))
+        connection.send(frames.event("hello", fields | dict(self._hello)))
         return True
 
     async def _read(self, connection: Connection) -> None:

@@ -1,0 +1,129 @@
+"""The gateway put together."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.metrics import Metrics
+from app.modules.groups.feature import GroupsFeature
+from app.modules.messages.feature import MessagesFeature
+from app.protocol.frames import FEATURES
+from app.settings import Settings
+from app.web.gateway import loader, repair
+from app.web.gateway.commands import Commands
+from app.web.gateway.hub import FanOut, Hub
+from app.web.gateway.loader import Loader
+from app.web.gateway.notices import Notices
+from app.web.gateway.repair import Repairer
+from app.web.gateway.sweeper import Closer, Sweeper
+from app.web.gateway.ws import Authenticate, Gateway, SocketLimits
+
+
+class Sessions(loader.SessionsSource, repair.SessionsSource, Protocol):
+    """The sessions' service, as far as the gateway needs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFeature:
+    """`hub` receives what delivery brings; the others run beside it."""
+
+    hub: Hub
+    endpoint: Gateway
+    closer: Closer
+    sweeper: Sweeper
+    repairer: Repairer
+
+    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The background tasks, by name."""
+        return {"closer": self.closer.run, "sweeper": self.sweeper.run, "repairer": self.repairer.run}
+
+
+def gateway_feature(
+    authenticate: Authenticate,
+    groups: GroupsFeature,
+    messages: MessagesFeature,
+    sessions: Sessions,
+    notices: Notices,
+    metrics: Metrics,
+    settings: Settings,
+    *,
+    node_id: str,
+    boot_id: str,
+) -> GatewayFeature:
+    """Build everything from its parts; does no I/O."""
+    o = settings.gateway
+    closer = Closer(metrics, o.close_timeout_s)
+    fan_out = FanOut(
+        window_s=o.window_ms / 1000,
+        window_max_s=o.window_max_ms / 1000,
+        window_max_items=o.window_max_items,
+        pull_within_ms=o.pull_within_ms,
+        large_group_members=o.large_group_members,
+    )
+    hub = Hub(boot_id, messages.producer.on_answer, closer.close, metrics, fan_out)
+    commands = Commands(
+        messages.producer,
+        messages.read_marks,
+        messages.service,
+        notices,
+        metrics,
+        max_code_points=settings.messages.max_code_points,
+        resume_groups_max=o.resume_groups_max,
+        pull_within_ms=o.pull_within_ms,
+    )
+    connect_loader = Loader(
+        groups.states,
+        sessions,
+        batch_max=o.load_batch_max,
+        waiting_max=o.load_waiting_max,
+        linger_s=settings.producer.linger_ms / 1000,
+    )
+    limits = SocketLimits(
+        max_connections=o.max_connections,
+        admission_per_second=o.admission_per_second,
+        admission_burst=o.admission_burst,
+        max_frame_bytes=o.max_frame_bytes,
+        close_timeout_s=o.close_timeout_s,
+        buffer_bytes=o.buffer_bytes,
+        held_frames_max=o.held_frames_max,
+        frames_per_second=settings.limits.frames_per_second,
+    )
+    endpoint = Gateway(
+        authenticate,
+        hub,
+        connect_loader,
+        commands,
+        closer,
+        metrics,
+        messages.repository.epoch,
+        hello_of(settings, node_id),
+        limits,
+    )
+    sweeper = Sweeper(
+        hub,
+        closer,
+        interval_s=o.sweep_interval_s,
+        heartbeat_s=o.heartbeat_s,
+        slow_close_s=o.slow_close_s,
+        pull_within_ms=o.pull_within_ms,
+    )
+    return GatewayFeature(hub, endpoint, closer, sweeper, Repairer(hub, groups.states, sessions, metrics))
+
+
+def hello_of(settings: Settings, node_id: str) -> dict[str, object]:
+    """What `hello` tells every client alike."""
+    o, limits = settings.gateway, settings.limits
+    return {
+        "node": node_id,
+        "heartbeat_s": o.heartbeat_s,
+        "limits": {
+            "body_code_points": settings.messages.max_code_points,
+            "frame_bytes": o.max_frame_bytes,
+            "sends_per_minute": limits.send_per_minute,
+            "frames_per_second": limits.frames_per_second,
+            "unacked_sends": settings.producer.per_connection,
+            "resume_groups": o.resume_groups_max,
+        },
+        "backoff": {"base_ms": o.backoff_base_ms, "max_ms": o.backoff_max_ms, "jitter": o.backoff_jitter},
+        "features": FEATURES,
+    }
