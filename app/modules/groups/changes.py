@@ -33,10 +33,16 @@ class GroupChange:
     async def record(
         self, action: str, target_id: int | None = None, details: Mapping[str, object] | None = None
     ) -> None:
-        """The change is made: raise the version (once), write the audit log."""
+        """Members see the group changed: raise the version (once), write the audit log."""
         if not self._raised:
             self.version = await self._groups.raise_version(self.connection, self.group_id)
             self._raised = True
+        await self.note(action, target_id, details)
+
+    async def note(
+        self, action: str, target_id: int | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
+        """Something was done that no member sees: write the audit log."""
         await self._groups.audit(
             self.connection,
             action,

@@ -35,4 +35,5 @@ class InviteService:
             if known is not None:
                 return known
             code = secrets.token_urlsafe(CODE_BYTES)
+            await change.note("invite_created")
             return await self._members.insert_invite(change.connection, code, group_id, user_id, self._ttl)

@@ -130,10 +130,12 @@ class MemberService:
             target = await self._members.find(change.connection, group_id, target_id)
             if target is not None:
                 check_outranks(access, target, "ban this member")
-            if await self._members.insert_ban(change.connection, group_id, target_id, user_id) or target is not None:
-                await change.record("member_banned", target_id)
+            new = await self._members.insert_ban(change.connection, group_id, target_id, user_id)
             if target is not None:
+                await change.record("member_banned", target_id)
                 await self._remove(change, profile, "banned")
+            elif new:
+                await change.note("user_banned", target_id)
 
     async def unban(self, user_id: int, group_id: int, target_id: int) -> None:
         """Let a user join again; nothing happens for one who is not banned."""
@@ -141,7 +143,7 @@ class MemberService:
             access = await self._gate.access_group(user_id, group_id, change.connection)
             check_role(access, "admin", "lift bans")
             if await self._members.delete_ban(change.connection, group_id, target_id):
-                await change.record("member_unbanned", target_id)
+                await change.note("user_unbanned", target_id)
 
     async def _remove(self, change: GroupChange, profile: MemberProfile, reason: Reason) -> None:
         await self._members.delete(change.connection, change.group_id, profile.id)
