@@ -1,0 +1,106 @@
+"""The commands. Their work is imported when they run, so that help and mistakes answer at once."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from app import __version__
+from app.errors import ConfigError
+
+T = TypeVar("T")
+
+EXIT_CONFIG = 2
+EXIT_INTERRUPTED = 130
+
+cli = typer.Typer(
+    name="run.py",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> NoReturn:
+    """Run the command line. What the operator can put right ends with one sentence on stderr and exit code 2."""
+    try:
+        cli()
+    except ConfigError as error:
+        sys.stderr.write(f"magpie: {error}\n")
+        sys.exit(EXIT_CONFIG)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)
+
+
+@cli.callback(invoke_without_command=True)
+def default(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Magpie IM, self-hosted group chat. Without a command it serves.
+
+    Settings come from config/*.toml and from the environment (IM_SECTION__KEY); `checkconfig` shows them all.
+    """
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        serve()
+
+
+@cli.command()
+def serve() -> None:
+    """Serve this process's role until SIGTERM or Ctrl+C (default).
+
+    PostgreSQL and Valkey are started with it where IM_POSTGRES__DSN or IM_REDIS__URL is empty, and the database is
+    brought up to date.
+    """
+    from app.settings import load
+
+    settings = load()  # a mistake there is said before the rest is read
+    from app import log
+    from app.cli.serve import serve as run_server
+
+    log.configure(settings.log.level, settings.log.format)
+    sys.exit(_run(run_server(settings)))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database up to date and leave."""
+    from app.cli.stores import migrate_only
+    from app.settings import load
+
+    _run(migrate_only(load()))
+
+
+@cli.command()
+def checkconfig() -> None:
+    """Check the settings and print those in effect as TOML, secrets masked."""
+    from app.cli.show import effective_toml
+    from app.settings import load
+
+    typer.echo(effective_toml(load()), nl=False)
+
+
+@cli.command()
+def chat(
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://localhost:8080",
+    user: Annotated[str | None, typer.Option(help="User name; asked for if missing.")] = None,
+) -> None:
+    """Chat in this terminal."""
+    from app.client.chat.app import run_chat
+
+    _run(run_chat(url, user))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import stamina.instrumentation
+    import uvloop
+
+    # Waiting for a store is told as a step, once; a log line for each attempt would bury the sentence at the end.
+    stamina.instrumentation.set_on_retry_hooks([])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -1,0 +1,135 @@
+"""One serving process from the first line on the terminal to the last."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+
+import structlog
+from aiohttp import web
+from rich.console import Console
+
+from app import __version__
+from app.cli.listen import bind, refusal
+from app.cli.progress import LoggedProgress, Progress
+from app.cli.show import public_url
+from app.cli.stores import check_folder, open_stores
+from app.roles import PARTS, build_app
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+EXIT_FAILED = 1
+EXIT_FORCED = 130
+HANDLER_SHARE = 0.5
+"""Of the time for stopping, what running requests get; the rest is for the parts behind them."""
+
+DEFAULT_URL = "http://localhost:8080"
+"""What `chat` finds by itself."""
+
+
+class Stop:
+    """Ends the serving task: at the first signal gracefully, at the second at once."""
+
+    def __init__(self, task: "asyncio.Task[int]") -> None:
+        self._task = task
+        self.exit_code: int | None = None
+
+    def on_signal(self) -> None:
+        """Ask for the end; asked again, leave without another word. The stores end by themselves when we are gone."""
+        if self.exit_code is not None:
+            os._exit(EXIT_FORCED)
+        self._end(0)
+
+    def on_failure(self, what: str) -> None:
+        """A part of the process died: a half-dead process is worse than a restarted one."""
+        log.error("process_failed", part=what)
+        if self.exit_code is None:
+            self._end(EXIT_FAILED)
+
+    def _end(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        self._task.cancel()
+
+
+async def serve(settings: Settings) -> int:
+    """Start the stores and the role, serve until told to stop; returns the exit code. Raises ConfigError."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("serve() runs as a task")
+    stop = Stop(task)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.on_signal)
+    console = Console(stderr=True)
+    progress = LoggedProgress(console) if settings.log.format == "json" else Progress(console)
+    try:
+        with progress:
+            await _serve(settings, progress, stop)
+    except asyncio.CancelledError:
+        if stop.exit_code is None:
+            raise
+    return stop.exit_code or 0
+
+
+async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
+    progress.step(f"Magpie {__version__}, role {settings.role}, environment {settings.env}")
+    async with AsyncExitStack() as stack:
+        check_folder(settings)
+        # Bound first: a port in use is known before anything is started.
+        public = stack.enter_context(bind(settings.http.host, settings.http.port, "IM_HTTP"))
+        private = None
+        if settings.metrics.port:
+            private = stack.enter_context(bind(settings.metrics.host, settings.metrics.port, "IM_METRICS"))
+        http = settings.http.model_copy(update={"port": public.getsockname()[1]})
+        settings = settings.model_copy(update={"http": http})
+        settings = await stack.enter_async_context(open_stores(settings, progress.step))
+        progress.step("Starting the application …")
+        app = build_app(settings, stop=stop.on_failure)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=http.keepalive_timeout_s,
+            shutdown_timeout=http.shutdown_timeout_s * HANDLER_SHARE,
+        )
+        await _listen(stack, runner, public, settings, "IM_HTTP")
+        if private is not None:
+            # Last to open and first to close: who cannot ask whether we are ready takes us for not ready.
+            health = web.AppRunner(app[PARTS].health.private_app(), access_log=None)
+            await _listen(stack, health, private, settings, "IM_METRICS")
+        progress.ready(_hints(settings))
+        stack.callback(progress.step, "Stopping …")
+        await asyncio.Event().wait()
+
+
+async def _listen(
+    stack: AsyncExitStack, runner: web.AppRunner, listener: socket.socket, settings: Settings, variables: str
+) -> None:
+    """Start the application of `runner` and let it answer on `listener`; its end is put on the stack."""
+    stack.push_async_callback(_clean_up, runner, settings.http.shutdown_timeout_s)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=settings.http.backlog).start()
+    except OSError as error:  # another process bound the same port as early as we did
+        host, port = listener.getsockname()[:2]
+        raise refusal(error, host, port, variables) from None
+
+
+async def _clean_up(runner: web.AppRunner, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await runner.cleanup()
+    except TimeoutError:
+        log.error("shutdown_deadline_passed", timeout_s=timeout_s)
+
+
+def _hints(settings: Settings) -> dict[str, str]:
+    """What to do now: label → text."""
+    url = public_url(settings.http)
+    hints = {"open": url, "api": f"{url}/api/docs"}
+    if settings.role == "all":
+        where = "" if url == DEFAULT_URL else f" --url {url}"
+        hints["chat"] = f"{os.path.relpath(sys.executable)} run.py chat{where}"
+    return hints | {"stop": "Ctrl+C"}

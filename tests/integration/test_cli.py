@@ -1,0 +1,321 @@
+"""The command line as a real process: what it prints, what it leaves behind, and how it ends."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.settings import ROOT
+
+DEADLINE_S = 30.0
+SECRET = "geheim-" + "x" * 40
+CLOSED = "127.0.0.1:1"  # nobody listens on the port of tcpmux
+
+pytestmark = pytest.mark.may_block
+
+
+def environment(data_dir: Path, **variables: str) -> dict[str, str]:
+    """Ours, quick to fail and away from other programs' ports."""
+    own = {
+        "IM_ENV": "dev",
+        "IM_DATA_DIR": str(data_dir),
+        "IM_HTTP__PORT": "0",
+        "IM_METRICS__PORT": "0",
+        "IM_EMBEDDED__POSTGRES_SHARED_BUFFERS_MB": "16",
+        "IM_POSTGRES__STARTUP_WAIT_S": "0",
+        "IM_REDIS__STARTUP_WAIT_S": "0",
+    }
+    return {**os.environ, **own, **variables}
+
+
+def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env=environment(data_dir, **variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence a command ended with."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    sentence = lines[-1]
+    assert sentence.startswith("magpie: ")
+    assert sentence.endswith(".")
+    assert all(line[0] in "✓… " for line in lines[:-1]), done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    return sentence
+
+
+def servers_of(folder: Path) -> list[str]:
+    """Live PostgreSQL and Valkey processes under `folder`."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] in ("postgres", "valkey-server"):
+            try:
+                if Path(process.cwd()).is_relative_to(folder):
+                    found.append(process.info["name"])
+            except psutil.Error:
+                continue
+    return found
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A folder to be made; short, so that sockets fit, and reachable for the user the servers run as under root."""
+    folder = Path(tempfile.mkdtemp(prefix="im-"))
+    folder.chmod(0o755)
+    yield folder / "data"
+    shutil.rmtree(folder)
+
+
+class Serving:
+    """A serving process; `steps` holds what it has said so far."""
+
+    def __init__(self, data_dir: Path, **variables: str) -> None:
+        self.steps: list[str] = []
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by close()
+        self.process = subprocess.Popen(
+            [sys.executable, "run.py"],
+            cwd=ROOT,
+            env=environment(data_dir, **variables),
+            stdout=self._log,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def until(self, text: str) -> str:
+        """Read on to the first line with `text`."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.steps.append(line.rstrip())
+            if text in line:
+                return line
+        self._log.seek(0)
+        pytest.fail(f"it ended with {self.process.wait()}: {self.steps}\n{self._log.read()}")
+
+    def url(self) -> str:
+        """Where it serves, once it does."""
+        match = re.search(r"http://\S+", self.until("http://"))
+        assert match is not None
+        return match[0]
+
+    def end(self, how: signal.Signals) -> int:
+        """Signal it and wait for its end; the exit code."""
+        self.process.send_signal(how)
+        assert self.process.stderr is not None
+        self.steps += self.process.stderr.read().splitlines()
+        return self.process.wait(DEADLINE_S)
+
+    def close(self) -> None:
+        """Leave nothing, whatever the test did."""
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        self._log.close()
+
+
+StartServing = Callable[..., Serving]
+
+
+@pytest.fixture
+def start(data_dir: Path) -> Iterator[StartServing]:
+    """Starts `run.py` on the test's data folder; all of them are gone after the test."""
+    started: list[Serving] = []
+
+    def start_one(**variables: str) -> Serving:
+        started.append(Serving(data_dir, **variables))
+        return started[-1]
+
+    yield start_one
+    for serving in started:
+        serving.close()
+    deadline = time.monotonic() + DEADLINE_S
+    while servers_of(data_dir) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def status_of(url: str) -> int:
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as response:  # noqa: S310 - our own server
+        return int(response.status)
+
+
+# What the operator can put right: one sentence, exit code 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"IM_HTPP__PORT": "1"}, "Unknown setting IM_HTPP__PORT"),
+        ({"IM_HTTP__PROT": "1"}, r"http\.prot"),
+        ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
+        ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
+        ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
+        ({"IM_ENV": "production"}, "postgres.dsn is empty; production needs IM_POSTGRES__DSN"),
+        ({"IM_AUTH__SECRET": "short"}, "auth.secret has 5 characters"),
+        ({"IM_TESTING__CRASH_POINT": "before_commit"}, "only for tests"),
+        ({"IM_POSTGRES__DSN": f"postgresql://im:{SECRET}@{CLOSED}/im"}, f"PostgreSQL at {CLOSED} cannot be reached"),
+        ({"IM_POSTGRES__DSN": f"mysql://im:{SECRET}@db/im"}, "IM_POSTGRES__DSN is not an address"),
+        ({"IM_REDIS__URL": f"redis://:{SECRET}@{CLOSED}"}, f"Redis at {CLOSED} cannot be reached"),
+        ({"IM_HTTP__HOST": "no.such.host.invalid"}, "correct IM_HTTP__HOST"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_one_sentence(data_dir: Path, variables: dict[str, str], sentence: str) -> None:
+    assert re.search(sentence, refusal(run(data_dir, **variables)))
+    assert servers_of(data_dir) == []
+
+
+def test_production_refuses_sample_secrets(data_dir: Path) -> None:
+    stores = {"IM_POSTGRES__DSN": "postgresql://db/im", "IM_REDIS__URL": "redis://cache"}
+    done = run(data_dir, "checkconfig", IM_ENV="production", IM_AUTH__SECRET="sample-" + "s" * 40, **stores)
+    assert "auth.secret is the sample" in refusal(done)
+
+
+def test_a_port_in_use_is_one_sentence_before_anything_starts(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run(data_dir, IM_HTTP__PORT=str(port))
+    assert f"Port {port} on 127.0.0.1 is in use by another program; stop that one or set IM_HTTP__PORT" in refusal(done)
+    assert not data_dir.exists()
+
+
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(data_dir: Path) -> None:
+    data_dir.write_text("a file where the folder should be")
+    assert f"Cannot write to the data folder {data_dir}" in refusal(run(data_dir))
+
+
+def test_an_old_python_is_one_sentence() -> None:
+    code = "import runpy, sys; sys.version_info = (3, 10, 4); runpy.run_path('run.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "magpie: Python 3.11 or newer is needed, this is 3.10.\n")
+
+
+# Commands
+
+
+def test_help_and_mistyped_commands_answer(data_dir: Path) -> None:
+    done = run(data_dir, "--help")
+    assert done.returncode == 0
+    for command in ("serve", "migrate", "chat", "checkconfig"):
+        assert re.search(rf"\b{command}\b", done.stdout), command
+    done = run(data_dir, "sevre")
+    assert done.returncode == 2
+    assert "No such command" in done.stderr
+
+
+def test_checkconfig_shows_what_is_in_effect_and_masks_secrets(data_dir: Path) -> None:
+    done = run(
+        data_dir,
+        "checkconfig",
+        IM_AUTH__SECRET=SECRET,
+        IM_POSTGRES__DSN=f"postgresql://im:{SECRET}@db/im",
+        IM_LIMITS__SEND_PER_MINUTE="7",
+        IM_HTTP__ALLOWED_ORIGINS='["https://chat.example.org"]',
+    )
+    assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    shown = tomllib.loads(done.stdout)
+    assert shown["limits"]["send_per_minute"] == 7
+    assert shown["http"]["allowed_origins"] == ["https://chat.example.org"]
+    assert shown["auth"]["secret"] == shown["postgres"]["dsn"] == "**********"
+    assert shown["redis"]["url"] == "", "an empty address shows that the store is embedded"
+    assert not data_dir.exists(), "looking changes nothing"
+
+
+def test_migrate_brings_the_database_up_to_date_and_leaves(data_dir: Path) -> None:
+    done = run(data_dir, "migrate")
+    assert done.returncode == 0, done.stderr
+    assert "Applied: 0001_" in done.stderr
+    assert servers_of(data_dir) == []
+    done = run(data_dir, "migrate")
+    assert done.returncode == 0
+    assert "Applied" not in done.stderr
+    assert "up to date" in done.stderr
+
+
+# Serving
+
+
+def test_serves_on_embedded_stores_and_leaves_nothing_running(data_dir: Path, start: StartServing) -> None:
+    serving = start()
+    url = serving.url()
+    said = "\n".join(serving.steps)
+    for step in ("PostgreSQL ready in", "Valkey ready in", "Applied: 0001_", "Ready in"):
+        assert step in said, said
+    assert status_of(f"{url}/livez") == 200
+    assert status_of(f"{url}/readyz") == 200
+    secret = data_dir / "secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    first = secret.read_text()
+
+    done = run(data_dir, IM_HTTP__PORT=url.rpartition(":")[2])
+    assert f"{data_dir} is in use by process {serving.process.pid}; stop that process or set IM_DATA_DIR" in refusal(
+        done
+    )
+    assert status_of(f"{url}/readyz") == 200, "the first one is unharmed"
+
+    assert serving.end(signal.SIGTERM) == 0
+    assert servers_of(data_dir) == []
+
+    serving = start()
+    serving.url()
+    assert secret.read_text() == first, "sessions survive a restart"
+    assert serving.end(signal.SIGINT) == 0
+    assert servers_of(data_dir) == []
+
+
+def test_is_ready_in_five_seconds_the_second_time(start: StartServing) -> None:
+    took_s: list[float] = []
+    while len(took_s) < 2 or (min(took_s[1:]) >= 5 and len(took_s) < 4):  # other tests may need the machine meanwhile
+        since = time.monotonic()
+        serving = start()
+        serving.url()
+        took_s.append(time.monotonic() - since)
+        serving.end(signal.SIGTERM)
+    assert min(took_s[1:]) < 5, took_s
+
+
+def test_restarts_at_once_after_kill(start: StartServing) -> None:
+    for _ in range(3):
+        serving = start()
+        assert status_of(f"{serving.url()}/readyz") == 200
+        os.killpg(serving.process.pid, signal.SIGKILL)
+        serving.end(signal.SIGKILL)
+
+
+def test_a_signal_while_starting_ends_it_cleanly(data_dir: Path, start: StartServing) -> None:
+    serving = start()
+    serving.until("Creating the PostgreSQL data")
+    assert serving.end(signal.SIGINT) == 0, serving.steps
+    assert servers_of(data_dir) == []
+    assert "Traceback" not in "\n".join(serving.steps)
+    assert status_of(f"{start().url()}/readyz") == 200
+
+
+def test_a_terminal_free_environment_gets_its_steps_as_log_lines(start: StartServing, data_dir: Path) -> None:
+    done = run(data_dir, IM_LOG__FORMAT="json", IM_REDIS__URL=f"redis://{CLOSED}")
+    assert refusal(done).startswith("magpie: Redis at")
+    assert len(done.stderr.splitlines()) == 1
+    assert "startup_step" in done.stdout
