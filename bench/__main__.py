@@ -155,7 +155,7 @@ def main(
                 "runs": msgspec.to_builtins(results),
                 "median": median(results),
             }
-            failed |= any(result.anomalies and result.anomalies.found for result in results)
+            failed |= any(result.anomalies and not result.anomalies.clean for result in results)
             for example in [e for r in results if r.anomalies for e in r.anomalies.examples]:
                 console.print(example, style="red", markup=False)
     except (BenchError, ConfigError, ValueError) as error:

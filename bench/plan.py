@@ -112,7 +112,8 @@ class Result(msgspec.Struct, tag="result"):
     gaps: int
     pulled: int
     """Messages that came by pulling."""
-    pull_failures: int
+    pull_failures: dict[str, int]
+    """Reason → pulls and readings of histories that failed."""
 
 
 class Begin(msgspec.Struct, tag="begin"):

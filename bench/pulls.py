@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import Counter
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
@@ -15,8 +16,8 @@ from bench.wire import Message, shown
 CONNECTIONS_MAX = 32
 TRIES_MAX = 8
 TIMEOUT_S = 15.0
-PAGE = 1000
-"""Items asked for at once; the server may give fewer."""
+PAGE = 100
+"""Items asked for at once: the most the API allows."""
 MAX_WAIT_S = 10.0
 RETRY_S = 0.5
 QUEUE_MAX = 100_000
@@ -45,7 +46,8 @@ class Puller:
         self._session: ClientSession | None = None
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.failures = 0
+        self.failures: Counter[str] = Counter()
+        """By reason."""
 
     async def __aenter__(self) -> "Puller":
         """Ready to pull."""
@@ -65,7 +67,7 @@ class Puller:
     def pull(self, client: Client, group: int, within_ms: int) -> None:
         """Bring a client's cursor up to date, after a random part of `within_ms`."""
         if len(self._tasks) >= QUEUE_MAX:
-            self.failures += 1
+            self.failures["too many at once"] += 1
             return
         task = asyncio.create_task(self._pull(client, group, self._chance.random() * within_ms / 1000))
         self._tasks.add(task)
@@ -79,9 +81,9 @@ class Puller:
                 if client.take_pulled(group, delta.items, delta.last_seq, time.monotonic_ns()):
                     return
                 if not delta.items:
-                    raise PullFailed(f"group {group} has messages up to {delta.last_seq}, the answer has none")
-        except PullFailed:
-            self.failures += 1
+                    raise PullFailed("the answer lacks messages that it says there are")
+        except PullFailed as error:
+            self.failures[str(error)] += 1
             client.kept.pop(group, None)
 
     async def read_histories(self, plan: WorkerPlan, recorder: Recorder) -> None:
@@ -110,8 +112,8 @@ class Puller:
                     messages += delta.items
                     if not delta.has_more or not delta.items:
                         break
-            except PullFailed:
-                self.failures += 1
+            except PullFailed as error:
+                self.failures[str(error)] += 1
                 return
             recorder.final_history(member=user_id, group=group, items=shown(messages), began=began)
 
@@ -129,9 +131,9 @@ class Puller:
                     if answer.status == 200:
                         return msgspec.json.decode(text, type=_Sync).groups[str(group)]
                     if answer.status not in (429, 503):
-                        raise PullFailed(f"{self._url} answered {answer.status}")
+                        raise PullFailed(f"HTTP {answer.status}")
                     wait = min(float(answer.headers.get("Retry-After", RETRY_S)), MAX_WAIT_S)
             except (ClientError, TimeoutError):
                 pass
             await asyncio.sleep(wait)
-        raise PullFailed(f"{self._url} gave no answer in {TRIES_MAX} tries")
+        raise PullFailed("no answer")

@@ -42,6 +42,11 @@ class Anomalies(msgspec.Struct):
     unread_groups: int
     unjudged: int
 
+    @property
+    def clean(self) -> bool:
+        """Nothing found, and nothing left unjudged."""
+        return not (self.found or self.unread_groups or self.unjudged)
+
 
 class RunResult(msgspec.Struct):
     """One run. Memory is in MB of 10^6 bytes, latencies in ms from the time a message was due."""
@@ -66,7 +71,7 @@ class RunResult(msgspec.Struct):
     closed: dict[str, int]
     gaps: int
     pulled: int
-    pull_failures: int
+    pull_failures: dict[str, int]
     cpu_us_per_message: dict[str, float]
     cpu_percent: dict[str, float]
     """Of one core, from the first send until all was delivered."""
@@ -113,7 +118,7 @@ def sum_up(
         closed=_merge(result.closed for result in results),
         gaps=sum(result.gaps for result in results),
         pulled=sum(result.pulled for result in results),
-        pull_failures=sum(result.pull_failures for result in results),
+        pull_failures=_merge(result.pull_failures for result in results),
         cpu_us_per_message={role: s / acked * 1e6 for role, s in cpu.items()} if acked else {},
         cpu_percent={role: s / measured.load_s * 100 for role, s in cpu.items()},
         cpu_percent_others=max(0.0, cpu_machine - sum(cpu.values())) / measured.load_s * 100,

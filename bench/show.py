@@ -105,17 +105,27 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
 
 
 def _trouble(row: Callable[..., None], columns: list[dict[str, Any]], runs: Sequence[RunResult]) -> None:
-    for name in ("connect_failures", "errors", "closed"):
+    for name in ("connect_failures", "errors", "closed", "pull_failures"):
         for key in _roles(columns, name):
             row(f"{name.replace('_', ' ')}: {key}", _number(name, key), bad=True)
-    for name in ("not_sent", "gaps", "pulled", "pull_failures"):
+    for name in ("not_sent", "gaps", "pulled"):
         if any(getattr(run, name) for run in runs):
             row(name.replace("_", " "), lambda c, n=name: f"{c[n]:,.0f}", bad=name != "pulled")
     if not all(run.drained for run in runs):
         row("drained", lambda c: {True: "yes", False: "no"}.get(c.get("drained"), ""), bad=True)
     if any(run.anomalies for run in runs):
-        bad = any(run.anomalies and run.anomalies.found for run in runs)
-        row("anomalies", lambda c: f"{sum(((c.get('anomalies') or {}).get('found') or {}).values()):,.0f}", bad=bad)
+        judged = [run.anomalies for run in runs if run.anomalies]
+        for kind in sorted({kind for each in judged for kind in each.found}):
+            row(f"anomalies: {kind}", lambda c, k=kind: f"{(_history(c).get('found') or {}).get(k, 0):,.0f}", bad=True)
+        for name in ("unread_groups", "unjudged"):
+            if any(getattr(each, name) for each in judged):
+                row(f"history: {name.replace('_', ' ')}", lambda c, n=name: f"{_history(c).get(n, 0):,.0f}", bad=True)
+        if all(each.clean for each in judged):
+            row("anomalies", lambda c: f"none in {_history(c).get('events', 0):,.0f} events")
+
+
+def _history(column: dict[str, Any]) -> dict[str, Any]:
+    return column.get("anomalies") or {}
 
 
 def _roles(columns: Sequence[dict[str, Any]], name: str) -> list[str]:
