@@ -41,10 +41,10 @@ class Doors(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`usage` is what comes after the name."""
+    """`usage` names the text that says what comes after the name."""
 
     run: Callable[[str], Awaitable[None]]
-    usage: str
+    usage: str = "usage_none"
 
 
 class Commands:
@@ -58,24 +58,24 @@ class Commands:
         self._text = text
         self._listed: list[str] = []
         self.table: dict[str, Command] = {
-            "help": Command(self._help, ""),
-            "groups": Command(self._groups, ""),
-            "open": Command(self._open, "NUMBER | NAME"),
-            "more": Command(self._more, ""),
-            "discover": Command(self._discover, "[PART OF A NAME]"),
-            "create": Command(self._create, "[!]NAME"),
-            "join": Command(self._join, "NAME | ID [CODE]"),
-            "invite": Command(self._invite, ""),
-            "members": Command(self._members, ""),
-            "leave": Command(self._leave, ""),
-            "announce": Command(self._announce, "[TEXT]"),
-            "kick": Command(self._kick, "USER"),
-            "ban": Command(self._ban, "USER"),
-            "mute": Command(self._mute, "USER [MINUTES]"),
-            "unmute": Command(self._unmute, "USER"),
-            "admin": Command(self._admin, "USER"),
-            "disband": Command(self._disband, "NAME"),
-            "quit": Command(self._quit, ""),
+            "help": Command(self._help),
+            "groups": Command(self._groups),
+            "open": Command(self._open, "usage_open"),
+            "more": Command(self._more),
+            "discover": Command(self._discover, "usage_discover"),
+            "create": Command(self._create, "usage_create"),
+            "join": Command(self._join, "usage_join"),
+            "invite": Command(self._invite),
+            "members": Command(self._members),
+            "leave": Command(self._leave),
+            "announce": Command(self._announce, "usage_announce"),
+            "kick": Command(self._kick, "usage_user"),
+            "ban": Command(self._ban, "usage_user"),
+            "mute": Command(self._mute, "usage_mute"),
+            "unmute": Command(self._unmute, "usage_user"),
+            "admin": Command(self._admin, "usage_user"),
+            "disband": Command(self._disband, "usage_disband"),
+            "quit": Command(self._quit),
         }
 
     async def run(self, line: str) -> None:
@@ -90,14 +90,14 @@ class Commands:
         try:
             await command.run(argument.strip())
         except Usage:
-            await self._say(problem(self._text("usage", usage=f"/{name} {command.usage}".rstrip())))
+            await self._say(problem(self._text("usage", usage=f"/{name} {self._text(command.usage)}")))
 
     def complete(self, line: str) -> Iterable[str]:
         """Lines that begin with `line`: command names, and group names after /open."""
         if line.startswith("/open "):
             lines = [f"/open {view.group.name}" for view in self._client.groups]
         elif line.startswith("/"):
-            lines = [f"/{name} " if command.usage else f"/{name}" for name, command in self.table.items()]
+            lines = [f"/{name} " if self._text(command.usage) else f"/{name}" for name, command in self.table.items()]
         else:
             lines = []
         return [candidate for candidate in lines if candidate.casefold().startswith(line.casefold())]
@@ -117,8 +117,12 @@ class Commands:
 
     async def _help(self, _: str) -> None:
         table = Table.grid(padding=(0, 2, 0, 1))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
         for name, command in self.table.items():
-            table.add_row(Text(f"/{name} {command.usage}"), Text(self._text(f"help_{name}"), style="bright_black"))
+            table.add_row(
+                Text(f"/{name} {self._text(command.usage)}"), Text(self._text(f"help_{name}"), style="bright_black")
+            )
         await self._say(title(self._text("help")), table, notice(self._text("help_text")))
 
     async def _groups(self, _: str) -> None:

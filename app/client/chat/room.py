@@ -41,7 +41,8 @@ class Room:
         read_seq, group = self.view.read_seq, self.view.group
         page = await self._client.api.history(self.group_id, limit=FIRST_PAGE)
         await self._names.look_up(self.group_id, {message.sender_id for message in page.items})
-        lines: list[RenderableType] = [title(self._text("opened", name=group.name, count=group.member_count))]
+        opened = "opened_one" if group.member_count == 1 else "opened"
+        lines: list[RenderableType] = [title(self._text(opened, name=group.name, count=group.member_count))]
         if group.announcement:
             lines.append(notice(self._text("announcement", text=group.announcement)))
         if page.has_more:
