@@ -28,7 +28,7 @@ def public_url(http: Http) -> str:
     """Where people reach the server; on the machine itself unless the settings say more."""
     every_interface = http.host in ("", "::", str(IPv4Address(0)))
     host = "localhost" if every_interface or http.host in ("127.0.0.1", "::1") else http.host
-    return http.public_url or f"http://{host}:{http.port}"
+    return http.public_url or f"http://{f'[{host}]' if ':' in host else host}:{http.port}"
 
 
 def _line(key: str, value: object) -> str:
