@@ -18,6 +18,7 @@ from app.cli.show import public_url
 from app.cli.stores import check_folder, open_stores
 from app.roles import PARTS, build_app
 from app.settings import Settings
+from app.web.deadline import HeaderDeadline
 
 log = structlog.get_logger(__name__)
 
@@ -88,33 +89,39 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         settings = await stack.enter_async_context(open_stores(settings, progress.step))
         progress.step("Starting the application …")
         app = build_app(settings, stop=stop.on_failure)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            keepalive_timeout=http.keepalive_timeout_s,
-            shutdown_timeout=http.shutdown_timeout_s * HANDLER_SHARE,
-        )
-        await _listen(stack, runner, public, settings, "IM_HTTP")
+        await _listen(stack, app, public, settings, "IM_HTTP")
         if private is not None:
             # Last to open and first to close: who cannot ask whether we are ready takes us for not ready.
-            health = web.AppRunner(app[PARTS].health.private_app(), access_log=None)
-            await _listen(stack, health, private, settings, "IM_METRICS")
+            await _listen(stack, app[PARTS].health.private_app(), private, settings, "IM_METRICS")
         progress.ready(_hints(settings))
         stack.callback(progress.step, "Stopping …")
         await asyncio.Event().wait()
 
 
 async def _listen(
-    stack: AsyncExitStack, runner: web.AppRunner, listener: socket.socket, settings: Settings, variables: str
+    stack: AsyncExitStack, app: web.Application, listener: socket.socket, settings: Settings, variables: str
 ) -> None:
-    """Start the application of `runner` and let it answer on `listener`; its end is put on the stack."""
-    stack.push_async_callback(_clean_up, runner, settings.http.shutdown_timeout_s)
+    """Start `app` and let it answer on `listener`; the end of both is put on the stack."""
+    http = settings.http
+    deadline = HeaderDeadline(http.header_timeout_s)
+    app.middlewares.insert(0, deadline.middleware())
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=http.keepalive_timeout_s,
+        shutdown_timeout=http.shutdown_timeout_s * HANDLER_SHARE,
+    )
+    stack.push_async_callback(_clean_up, runner, http.shutdown_timeout_s)
     await runner.setup()
+    if runner.server is None:
+        raise RuntimeError("a runner that is set up has a server")
+    factory = deadline.guard(runner.server)
     try:
-        await web.SockSite(runner, listener, backlog=settings.http.backlog).start()
+        server = await asyncio.get_running_loop().create_server(factory, sock=listener, backlog=http.backlog)
     except OSError as error:  # another process bound the same port as early as we did
         host, port = listener.getsockname()[:2]
         raise refusal(error, host, port, variables) from None
+    stack.callback(server.close)
 
 
 async def _clean_up(runner: web.AppRunner, timeout_s: float) -> None:
