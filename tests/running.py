@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 from pydantic import SecretStr
 
+from app.delivery.base import Delivery
 from app.protocol.frames import SUBPROTOCOL
 from app.roles import build_app
 from app.settings import Settings, load
@@ -192,10 +193,10 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Server]:
+async def serving(settings: Settings, delivery: Delivery | None = None) -> AsyncIterator[Server]:
     """Serve an application on a free port while the block runs."""
     deaths: list[str] = []
-    app = build_app(settings, stop=deaths.append)
+    app = build_app(settings, stop=deaths.append, delivery=delivery)
     runner = web.AppRunner(app, shutdown_timeout=2)
     await runner.setup()
     try:

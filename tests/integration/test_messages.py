@@ -26,6 +26,7 @@ async def test_a_message_is_acked_pushed_and_in_history(server: Server) -> None:
     async with ann.socket() as a, bob.socket() as b:
         ack = await a.send(group, "hello")
         assert (ack["type"], ack["seq"]) == ("ok", 1)
+        message: dict[str, Any] = {}
         for socket in (a, b):
             packet = await socket.event("messages", group_id=group)
             assert packet["prev_seq"] == 0
@@ -72,7 +73,7 @@ async def test_the_same_id_at_once_over_several_ways_is_stored_once(server: Serv
             ann.post(group, "once", key),
         )
         found = {(answers[0]["message_id"], answers[0]["seq"]), (answers[1]["message_id"], answers[1]["seq"])}
-        found |= {(body["message_id"], body["seq"]) for _, body in answers[2:]}  # type: ignore[misc]
+        found |= {(body["message_id"], body["seq"]) for _, body in answers[2:]}
         assert len(found) == 1
     assert bodies(await bob.history(group)) == ["once"]
 

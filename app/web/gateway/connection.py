@@ -51,8 +51,8 @@ class Connection:
     """State of one socket. All methods run on the event loop and never wait."""
 
     __slots__ = (
-        "_buffer_bytes", "_held", "_held_max", "_held_groups", "_metrics", "_missed", "_outbox", "_outlet", "_queued",
-        "_queued_bytes", "_transport", "closing", "focus", "frame_tokens", "groups", "last_ping", "last_seen",
+        "_buffer_bytes", "_bytes_while_slow", "_held", "_held_max", "_held_groups", "_metrics", "_missed", "_outbox", "_outlet", "_queued",
+        "_transport", "closing", "focus", "frame_tokens", "groups", "last_ping", "last_seen",
         "number", "principal", "slow_since", "unacked", "ws",
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ class Connection:
         self._held_max = held_max
         self._outbox: list[bytes] = []
         self._queued = False
-        self._queued_bytes = 0
+        self._bytes_while_slow = 0
         self._missed: dict[int, int] = {}
         self._held: list[tuple[int, int, bytes]] = []
         self._held_groups: frozenset[int] = frozenset()
@@ -132,7 +132,8 @@ class Connection:
         if self.closing:
             return
         self._outbox.append(frame)
-        self._queued_bytes += len(frame)
+        if self.slow_since is not None:
+            self._bytes_while_slow += len(frame)
         if not self._queued:
             self._queued = True
             self._outlet.add(self)
@@ -146,20 +147,20 @@ class Connection:
                 self.slow_since = monotonic()
                 self._metrics.slow_consumers.inc()
         self._outbox.clear()
-        self._queued_bytes = 0
 
     # Slow readers
 
     @property
     def overrun(self) -> bool:
-        """Far beyond the buffer although pushing stopped: answers to requests the client does not read."""
-        return self._transport.get_write_buffer_size() + self._queued_bytes > 4 * self._buffer_bytes
+        """As much again was queued although pushing stopped: answers to requests, which the client does not read."""
+        return self._bytes_while_slow > self._buffer_bytes
 
     def catch_up(self, pull_within_ms: int) -> bool:
         """A slow reader drained: announce what it missed. False while it still has not."""
         if self._transport.get_write_buffer_size() > 0:
             return False
         self.slow_since = None
+        self._bytes_while_slow = 0
         self._announce_missed(pull_within_ms)
         return True
 

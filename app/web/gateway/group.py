@@ -1,11 +1,14 @@
 """One group as this gateway knows it: its local connections, what was pushed, and what waits for the window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 from app.metrics import Metrics
 from app.protocol import frames, wsframe
 from app.web.gateway.connection import Connection
+
+PACKET_BYTES = 65536
+"""Messages in one frame, about: small enough for any client and for one write, large enough for a page of them."""
 
 
 class LocalGroup:
@@ -102,14 +105,14 @@ class LocalGroup:
             self._send_gap()
         if not self._items:
             return
-        first_seq = self.pushed_seq + 1
-        frame = wsframe.text(frames.messages(self.group_id, self.pushed_seq, self._items))
-        count = len(self._items)
-        self.pushed_seq += count
-        self._items.clear()
+        items, self._items = self._items, []
         self.last_push = monotonic()
-        delivered = sum(connection.push(self.group_id, first_seq, frame) for connection in self.connections)
-        self._metrics.messages_delivered.inc(delivered * count)
+        for packet in _packets(items):
+            first_seq = self.pushed_seq + 1
+            frame = wsframe.text(frames.messages(self.group_id, self.pushed_seq, packet))
+            self.pushed_seq += len(packet)
+            delivered = sum(connection.push(self.group_id, first_seq, frame) for connection in self.connections)
+            self._metrics.messages_delivered.inc(delivered * len(packet))
 
     def push_event(self, frame: bytes, *, droppable: bool, large: bool) -> None:
         """An event to every local connection; in a large group a droppable one only to those that look at the group."""
@@ -129,3 +132,14 @@ class LocalGroup:
             connection.push(self.group_id, self._lost_from, frame)
         self._metrics.gaps_sent.inc(len(self.connections))
         self._lost_from = None
+
+
+def _packets(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The items in order, split where a frame would grow beyond PACKET_BYTES."""
+    start = size = 0
+    for index, item in enumerate(items):
+        if size and size + len(item) > PACKET_BYTES:
+            yield items[start:index]
+            start, size = index, 0
+        size += len(item)
+    yield items[start:]
