@@ -9,24 +9,25 @@ from app.protocol.frames import SUBPROTOCOL
 
 
 async def open_socket(
-    request: web.Request, *, max_frame_bytes: int, close_timeout_s: float, subprotocol: str = SUBPROTOCOL
+    request: web.Request, *, max_frame_bytes: int, close_timeout_s: float, subprotocol: str | None = SUBPROTOCOL
 ) -> web.WebSocketResponse:
-    """Answer the upgrade. Raises BadRequest when it is none or does not offer `subprotocol`.
+    """Answer the upgrade. Raises BadRequest when it is none or does not offer `subprotocol` (None: any).
 
     No compression (it costs 100 KiB a connection and invites deflate bombs); pings are answered by the caller, because the
     connection has one writer.
     """
     ws = web.WebSocketResponse(
-        protocols=(subprotocol,),
+        protocols=(subprotocol,) if subprotocol else (),
         compress=False,
-        max_msg_size=max_frame_bytes,
+        # aiohttp refuses what reaches its limit; ours may be reached.
+        max_msg_size=max_frame_bytes + 1,
         autoping=False,
         timeout=close_timeout_s,
     )
     if not ws.can_prepare(request):
         raise BadRequest("this address speaks WebSocket: send an upgrade request")
     offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    if subprotocol not in offered:
+    if subprotocol and subprotocol not in offered:
         raise BadRequest(f"offer the WebSocket subprotocol {subprotocol}")
     await ws.prepare(request)
     return ws

@@ -1,5 +1,6 @@
 """`GET /ws`: authenticate, upgrade, register, say hello, read frames, clean up."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -151,3 +152,5 @@ class Gateway:
                 self._closer.close(connection, frames.CLOSE_PROTOCOL, "send text frames")
             elif message.type is not WSMsgType.PONG:
                 return
+            # One frame a turn: many in one segment must not keep others waiting, and answers leave before the next is looked at.
+            await asyncio.sleep(0)
