@@ -2,16 +2,22 @@
 
 import string
 from io import StringIO
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
+from app.client.api import Api
 from app.client.chat.app import gateway_url
+from app.client.chat.bottom import Bottom
+from app.client.chat.names import Names
 from app.client.chat.render import day_line, day_of, group_list, harmless, member_list, message_line
 from app.client.chat.texts import TEXTS, Language, Texts, language_of
+from app.client.client import Client
 from app.client.errors import ConnectionLost, SessionEnded, Unreachable
+from app.client.events import StateChanged
 from app.client.groups import GroupView
 from app.client.models import Endpoint, Group, Login, Member, User
 from app.errors import ERROR_TYPES, Forbidden, RateLimited
@@ -111,3 +117,30 @@ def test_the_language_is_the_terminals() -> None:
 )
 def test_a_gateway_on_localhost_is_believed_only_from_there(named: str, url: str, expected: str | None) -> None:
     assert gateway_url(Login(User("5", "bob"), "token", 0, Endpoint(named)), url) == expected
+
+
+class Somebody:
+    """As much of a client as the status line looks at."""
+
+    def __init__(self, *groups: GroupView) -> None:
+        self.groups = list(groups)
+
+
+def status(bottom: Bottom, now: float) -> str:
+    return "".join(fragment[1] for fragment in bottom.line(None, now)).strip()
+
+
+def test_the_status_line_says_what_is_going_on() -> None:
+    groups = [GroupView(Group(str(n), f"g{n}"), last_seq=n, read_seq=0) for n in range(6)]
+    names = Names(cast(Api, None), User("5", "alice", "Alice"))
+    names.learn(User("6", "bob", "Bob\x1b"))
+    bottom = Bottom(cast(Client, Somebody(*groups)), names, "Alice", Texts("en"))
+    assert status(bottom, 0) == "● online · Alice · g1 1 · g2 2 · g3 3 · g4 4 · +1"
+    bottom = Bottom(cast(Client, Somebody()), names, "Alice", Texts("en"))
+    bottom.sending = 2
+    bottom.on_typing("6", 10)
+    bottom.on_state(StateChanged("waiting", "gone", 4.2), 10)
+    assert status(bottom, 11) == "● offline, trying again in 3 s · Alice · sending 2 · Bob\ufffd is typing…"
+    bottom.on_typing("7", 11)
+    assert status(bottom, 12).endswith("2 people are typing…")
+    assert status(bottom, 60).endswith("in 0 s · Alice · sending 2")

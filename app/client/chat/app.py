@@ -49,8 +49,10 @@ async def run_chat(url: str, user: str | None) -> None:
     try:
         login = await log_in(url, user, console, text)
         ws_url = gateway_url(login, url)
-        async with Client(url, login.token, ws_url=ws_url) as client:
-            await Chat(client, login.user, console, text).run(url)
+        with console.status(text("connecting")) as status:
+            async with Client(url, login.token, ws_url=ws_url) as client:
+                status.stop()
+                await Chat(client, login.user, console, text).run(url)
     except (EOFError, KeyboardInterrupt):
         pass
     except SessionEnded as error:
@@ -63,11 +65,11 @@ async def run_chat(url: str, user: str | None) -> None:
 
 
 def gateway_url(login: Login, url: str) -> str | None:
-    """The gateway the server names; None (its own address) where it was never told its public one and says localhost."""
-    named = login.gateway.url
-    if not named or (URL(named).host in LOOPBACK and URL(url).host not in LOOPBACK):
+    """The gateway the server names; None (its own address) where it was never told its public one and says localhost or no port."""
+    named = URL(login.gateway.url)
+    if not named.host or not named.port or (named.host in LOOPBACK and URL(url).host not in LOOPBACK):
         return None
-    return named
+    return str(named)
 
 
 class Chat:
