@@ -115,16 +115,11 @@ class GroupAccess:
     """Proof that a user is a member now; the only way to one leads through the `access_*` functions."""
 
     group_id: int
-    user_id: int
     name: str
     announcement: str
     visibility: Visibility
     role: Role
-    muted_until: int | None
-    joined_seq: int
-    last_read_seq: int
     last_seq: int
-    access_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +129,6 @@ class MemberState:
     user_id: int
     role: Role
     muted_until: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupState:
-    """The narrow row of a group."""
-
-    last_seq: int
-    access_version: int
 
 
 @dataclass(frozen=True, slots=True)

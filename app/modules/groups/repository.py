@@ -147,8 +147,7 @@ class GroupRepository:
     ) -> dict[int, GroupAccess]:
         """The user's membership in those of `group_ids` where there is one."""
         rows = await (within or self._postgres).fetch(
-            """SELECT g.group_id, g.name, g.announcement, g.visibility, m.role, m.muted_until, m.joined_seq, m.last_read_seq,
-                      s.last_seq, s.access_version, statement_timestamp() AS now
+            """SELECT g.group_id, g.name, g.announcement, g.visibility, m.role, s.last_seq
                FROM group_members AS m JOIN groups AS g USING (group_id) JOIN group_seq AS s USING (group_id)
                WHERE m.user_id = $1 AND m.group_id = ANY($2::bigint[])""",
             user_id,
@@ -157,16 +156,11 @@ class GroupRepository:
         return {
             row["group_id"]: GroupAccess(
                 group_id=row["group_id"],
-                user_id=user_id,
                 name=row["name"],
                 announcement=row["announcement"],
                 visibility=row["visibility"],
                 role=row["role"],
-                muted_until=mute_of(row["muted_until"], row["now"]),
-                joined_seq=row["joined_seq"],
-                last_read_seq=row["last_read_seq"],
                 last_seq=row["last_seq"],
-                access_version=row["access_version"],
             )
             for row in rows
         }

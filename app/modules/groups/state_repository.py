@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from app.modules.groups.models import GroupState, Membership
+from app.modules.groups.models import Membership
 from app.modules.groups.repository import mute_of
 from app.storage.postgres import Connection, Postgres
 
@@ -46,13 +46,6 @@ class StateRepository:
             [pair[1] for pair in pairs],
         )
         return {(row[0], row[1]): mute_of(row[2], row[3]) for row in rows}
-
-    async def states(self, group_ids: Sequence[int]) -> dict[int, GroupState]:
-        """The state of those groups that ever existed."""
-        rows = await self._postgres.fetch(
-            "SELECT group_id, last_seq, access_version FROM group_seq WHERE group_id = ANY($1::bigint[])", group_ids
-        )
-        return {row[0]: GroupState(row[1], row[2]) for row in rows}
 
     async def memberships(self, user_ids: Sequence[int]) -> dict[int, list[Membership]]:
         """The groups of each of these users with their state."""

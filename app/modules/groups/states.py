@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from app.errors import AppError, Forbidden
 from app.modules.groups.access import no_such_group
-from app.modules.groups.models import GroupState, Membership, MembersNow
+from app.modules.groups.models import Membership, MembersNow
 from app.modules.groups.state_repository import StateRepository
 from app.storage.postgres import Connection
 
@@ -35,10 +35,6 @@ class GroupStates:
         """
         members = await self._repository.senders(connection, pairs)
         return {pair: _muted(members[pair]) if pair in members else no_such_group() for pair in pairs}
-
-    async def states(self, group_ids: Sequence[int]) -> dict[int, GroupState]:
-        """The state of these groups, disbanded ones included; unknown ones are absent."""
-        return await self._repository.states(group_ids)
 
     async def memberships(self, user_ids: Sequence[int]) -> dict[int, list[Membership]]:
         """The groups of each of these users with their state, in one query."""
