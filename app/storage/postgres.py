@@ -54,7 +54,7 @@ class Postgres:
         self._connect_timeout_s = connect_timeout_s
         self._command_timeout_s = command_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
-        self._pool: "asyncpg.Pool[asyncpg.Record] | None" = None
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def start(self) -> None:
         """Open the pool. Raises OSError or asyncpg errors when the server cannot be reached."""
