@@ -1,0 +1,238 @@
+"""The objects of one process, each built on first use and without I/O; the only place that names concrete adapters."""
+
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from functools import cached_property
+
+from app.brokers.base import Broker
+from app.brokers.memory import MemoryBroker
+from app.consumer.feature import build_consumer
+from app.consumer.loop import Consumer
+from app.delivery.base import Delivery
+from app.delivery.memory import MemoryDelivery
+from app.delivery.publisher import Publisher
+from app.delivery.redis_pubsub import RedisPubSubDelivery
+from app.ids import Snowflake, SnowflakeLease
+from app.lifecycle import CrashPoint, Readiness, Supervisor
+from app.metrics import Metrics
+from app.modules.accounts.feature import AccountsFeature, accounts_feature
+from app.modules.groups.feature import GroupsFeature, groups_feature
+from app.modules.messages.feature import MessagesFeature, messages_feature
+from app.modules.moderation.word_filter import WordFilter
+from app.settings import Settings
+from app.storage.postgres import Postgres
+from app.storage.ratelimit import LocalBuckets, MinuteLimits, TokenBuckets
+from app.storage.redis import Redis, connect
+from app.storage.worker_leases import WorkerLeaseRepository
+from app.web.credentials import Credentials, own_origins
+from app.web.gateway.feature import GatewayFeature, gateway_feature
+from app.web.gateway.notices import Notices
+from app.web.health import Health
+from app.web.limits import RequestLimits
+from app.web.server import Api
+
+
+class Parts:
+    """The objects of one process, each built on first use."""
+
+    def __init__(self, settings: Settings, stop: Callable[[str], None], delivery: Delivery | None) -> None:
+        self.settings = settings
+        self.boot_id = uuid.uuid4().hex
+        self.node_id = settings.gateway.node_id or f"{socket.gethostname()}-{settings.http.port}-{os.getpid()}"
+        self.metrics = Metrics()
+        self.readiness = Readiness()
+        self.supervisor = Supervisor(stop)
+        self.crash = CrashPoint(settings.testing.crash_point)
+        self._given_delivery = delivery
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """The source of truth."""
+        o = self.settings.postgres
+        return Postgres(
+            o.dsn.get_secret_value(),
+            pool_min=o.pool_min,
+            pool_max=o.pool_max,
+            connect_timeout_s=o.connect_timeout_s,
+            command_timeout_s=o.command_timeout_s,
+            acquire_timeout_s=o.acquire_timeout_s,
+        )
+
+    @cached_property
+    def redis(self) -> Redis:
+        """Counters and caches."""
+        return self._connect_redis(self.settings.redis.pool_max)
+
+    def _connect_redis(self, pool_max: int) -> Redis:
+        o = self.settings.redis
+        return connect(
+            o.url.get_secret_value(),
+            pool_max=pool_max,
+            connect_timeout_s=o.connect_timeout_s,
+            command_timeout_s=o.command_timeout_s,
+        )
+
+    @cached_property
+    def broker(self) -> Broker:
+        """The log."""
+        o = self.settings.broker
+        return MemoryBroker(o.partitions, o.memory_max_records)
+
+    @cached_property
+    def delivery(self) -> Delivery:
+        """The way down."""
+        o = self.settings.delivery
+        if self._given_delivery is not None:
+            return self._given_delivery
+        if o.kind == "memory":
+            return MemoryDelivery()
+        return RedisPubSubDelivery(
+            self._connect_redis(1),
+            self._connect_redis(1),
+            self.supervisor,
+            self.readiness,
+            reconnect_max_s=o.reconnect_max_s,
+            timeout_s=self.settings.redis.command_timeout_s,
+        )
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Numbers what goes down."""
+        o = self.settings.delivery
+        return Publisher(
+            self.delivery,
+            self.boot_id,
+            self.metrics,
+            max_blob_bytes=o.max_blob_bytes,
+            heads_interval_s=o.heads_interval_s,
+            heads_active_s=o.heads_active_s,
+            max_tracked_groups=o.max_tracked_groups,
+        )
+
+    @cached_property
+    def ids(self) -> Snowflake:
+        """Stamps ids while the lease lasts."""
+        return Snowflake(max_backward_ms=self.settings.ids.max_backward_ms)
+
+    @cached_property
+    def words(self) -> WordFilter:
+        """The word filter."""
+        o = self.settings.moderation
+        return WordFilter(o.words_file, o.mode, reload_s=o.reload_s, file_max_bytes=o.file_max_bytes)
+
+    @cached_property
+    def lease(self) -> SnowflakeLease:
+        """Keeps the worker id of `ids`."""
+        o = self.settings.ids
+        table = WorkerLeaseRepository(self.postgres)
+        return SnowflakeLease(table, self.ids, self.readiness, lease_s=o.lease_s, renew_s=o.renew_s)
+
+    @cached_property
+    def limits(self) -> MinuteLimits:
+        """The rate limits of users and addresses."""
+        o = self.settings.limits
+        buckets = TokenBuckets(
+            self.redis,
+            LocalBuckets(buckets_max=o.local_buckets_max),
+            self.metrics,
+            timeout_s=o.redis_timeout_s,
+            retry_s=o.redis_retry_s,
+        )
+        return MinuteLimits(
+            buckets,
+            send_per_minute=o.send_per_minute,
+            batch_max=o.batch_max,
+            linger_s=o.linger_ms / 1000,
+            waiting_max=o.waiting_max,
+        )
+
+    @cached_property
+    def accounts(self) -> AccountsFeature:
+        """Users and sessions."""
+        return accounts_feature(self.postgres, self.redis, self.publisher, self.ids, self._where, self.settings)
+
+    def _where(self) -> tuple[str, str]:
+        http, url = self.settings.http, self.settings.gateway.public_ws_url
+        if not url:
+            base = http.public_url or f"http://localhost:{http.port}"
+            url = "ws" + base.removeprefix("http").rstrip("/") + "/ws"
+        return url, self.node_id
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Who sends a request."""
+        return Credentials(self.accounts.sessions, self.accounts.tickets, own_origins(self.settings.http))
+
+    @cached_property
+    def api(self) -> Api:
+        """HTTP operations."""
+        limits = RequestLimits(self.limits.take_one, self.settings.limits)
+        return Api(self.credentials, limits, body_timeout_s=self.settings.http.body_timeout_s)
+
+    @cached_property
+    def health(self) -> Health:
+        """Probes and metrics."""
+        return Health(self.readiness, self.metrics)
+
+    @cached_property
+    def groups(self) -> GroupsFeature:
+        """Groups and members."""
+        return groups_feature(self.postgres, self.publisher, self.ids, self.accounts.service, self.settings.groups)
+
+    @cached_property
+    def notices(self) -> Notices:
+        """Typing and read marks on their way to others."""
+        return Notices(self.publisher, self.metrics)
+
+    @cached_property
+    def messages(self) -> MessagesFeature:
+        """Sending and reading messages."""
+        return messages_feature(
+            self.postgres,
+            self.redis,
+            self.broker,
+            self.groups,
+            self.limits,
+            self.notices.on_read,
+            self.metrics,
+            self.settings,
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+        )
+
+    @cached_property
+    def gateway(self) -> GatewayFeature:
+        """WebSocket connections and fan-out."""
+        return gateway_feature(
+            self.credentials.of_socket,
+            self.groups,
+            self.messages,
+            self.accounts.sessions,
+            self.notices,
+            self.metrics,
+            self.settings,
+            node_id=self.node_id,
+            boot_id=self.boot_id,
+        )
+
+    @cached_property
+    def consumer(self) -> Consumer:
+        """From the log to the store."""
+        return build_consumer(
+            self.postgres,
+            self.redis,
+            self.broker,
+            self.delivery,
+            self.publisher,
+            self.messages,
+            self.groups.states,
+            self.words,
+            self.ids,
+            self.readiness,
+            self.crash,
+            self.metrics,
+            self.settings.consumer,
+            owner=self.node_id,
+        )
