@@ -145,5 +145,3 @@ async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: 
             await a.request("ping")
         await admin.aclose()
     assert have == 30
-
-
