@@ -13,6 +13,7 @@ import psutil
 
 from bench.latency import Summary, summarise
 from bench.plan import Result, Shape
+from bench.scrape import Mean
 from bench.usage import MACHINE, Use
 
 MB = 1_000_000
@@ -31,6 +32,7 @@ class Measured:
     load_s: float = 0.0
     """From the order to begin until everything was delivered."""
     drained: bool = False
+    server: dict[str, Mean] = field(default_factory=dict)
 
 
 class Anomalies(msgspec.Struct):
@@ -82,6 +84,8 @@ class RunResult(msgspec.Struct):
     memory_connected_mb: dict[str, float]
     """When all were connected, before the load."""
     memory_empty_mb: dict[str, float]
+    server: dict[str, Mean]
+    """The server's own metrics during the load."""
     anomalies: Anomalies | None
 
 
@@ -125,6 +129,7 @@ def sum_up(
         memory_mb={role: measured.peak[role] / MB for role in cpu},
         memory_connected_mb=_memory(measured.connected),
         memory_empty_mb=_memory(measured.empty),
+        server=measured.server,
         anomalies=anomalies,
     )
 

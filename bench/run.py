@@ -1,22 +1,18 @@
 """One run of a scenario: connect, load, drain, check."""
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
-from app.settings import ROOT
 from bench.history import check, load
-from bench.plan import Begin, Command, Connected, Finish, Member, Progress, Report, Result, Sent, Shape, WorkerPlan
+from bench.plan import Begin, Connected, Finish, Member, Progress, Report, Result, Sent, Shape, WorkerPlan
+from bench.processes import Worker, running_workers
 from bench.profiler import profiled
 from bench.results import Anomalies, Measured, RunResult, sum_up
+from bench.scrape import means, scrape
 from bench.server import BenchError, Target
 from bench.usage import Use, measure
 
@@ -27,7 +23,6 @@ DRAIN_S = 16.0
 """A second more than a message may take to an online client."""
 SLACK_S = 60.0
 """How much longer than planned a worker may be silent before it is given up."""
-LINE_MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -56,71 +51,10 @@ class Watcher(Protocol):
         """How far the phase is, and the counts so far."""
 
 
-class _Worker:
-    """A worker process and what it has reported."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.progress = Progress()
-        self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
-        self._reader = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        decoder = msgspec.json.Decoder(Report)
-        stdout = self.process.stdout
-        while stdout and (line := await stdout.readline()):
-            report = decoder.decode(line)
-            if isinstance(report, Progress):
-                self.progress = report
-            else:
-                self._reports.put_nowait(report)
-        self._reports.put_nowait(None)
-
-    def order(self, message: Command | WorkerPlan) -> None:
-        if self.process.stdin:
-            self.process.stdin.write(msgspec.json.encode(message) + b"\n")
-
-    async def report(self, timeout_s: float) -> Report:
-        try:
-            report = await asyncio.wait_for(self._reports.get(), timeout_s)
-        except TimeoutError:
-            raise BenchError(f"A generator process reported nothing for {timeout_s:.0f} s.") from None
-        if report is None:
-            raise BenchError(
-                f"A generator process ended early, code {await self.process.wait()}; see its output above."
-            )
-        return report
-
-    async def stop(self) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-        await asyncio.gather(self._reader, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _workers(plans: Sequence[WorkerPlan]) -> AsyncIterator[list[_Worker]]:
-    workers: list[_Worker] = []
-    try:
-        for plan in plans:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "bench.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=LINE_MAX_BYTES,
-                cwd=ROOT,
-            )
-            workers.append(_Worker(process))
-            workers[-1].order(plan)
-        yield workers
-    finally:
-        await asyncio.gather(*(worker.stop() for worker in workers))
-
-
 class _Run:
     """The measuring side of a run."""
 
-    def __init__(self, target: Target, workers: list[_Worker], watcher: Watcher) -> None:
+    def __init__(self, target: Target, workers: list[Worker], watcher: Watcher) -> None:
         self._target = target
         self._workers = workers
         self._watcher = watcher
@@ -160,6 +94,8 @@ class _Run:
     async def load(self, shape: Shape, options: Options, measured: Measured) -> None:
         """Play the load and wait for its last delivery."""
         self._watcher.phase("load", shape.duration_s)
+        metrics_url = f"{self._target.url}/metrics"
+        before = await scrape(metrics_url)
         measured.start = await self.measure()
         begin = time.monotonic_ns() + round(LEAD_S * 1e9)
         for worker in self._workers:
@@ -172,6 +108,7 @@ class _Run:
         measured.load_s = time.monotonic() - since
         measured.end = await self.measure()
         measured.peak = self.peak
+        measured.server = means(before, await scrape(metrics_url))
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until all is answered and delivered, at most `timeout_s`; returns whether it is."""
@@ -191,7 +128,7 @@ async def run_once(
 ) -> RunResult:
     """Connect `members`, play the load of `shape`, and measure. Histories are left in `folder`. Raises BenchError."""
     plans = _plans(target, members, shape, options, folder)
-    async with _workers(plans) as workers:
+    async with running_workers(plans) as workers:
         run = _Run(target, workers, watcher)
         watcher.phase("connect", len(members))
         before = await run.measure()

@@ -79,16 +79,7 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
     row("connected", lambda c: f"{c['connected']:,.0f} in {c['connect_s']:.1f} s")
     row("connect, p50 / p99, ms", lambda c: f"{c['connect']['p50']:,.1f} / {c['connect']['p99']:,.1f}")
     if any(run.sent for run in runs):
-        row("messages acked / sent", lambda c: f"{c['acked']:,.0f} / {c['sent']:,.0f}")
-        row("delivered / expected", lambda c: f"{c['delivered']:,.0f} / {c['expected']:,.0f}")
-        row("messages per s", lambda c: f"{c['messages_per_s']:,.0f}")
-        row("deliveries per s", lambda c: f"{c['deliveries_per_s']:,.0f}")
-        for name, title_ in (("ack", "ack"), ("delivery", "delivery"), ("late", "generator late")):
-            for part in LATENCY_FIELDS:
-                row(
-                    f"{title_} {part.replace('_', '.')}, ms",
-                    lambda c, n=name, p=part: f"{c[n][p]:,.1f}",  # type: ignore[misc]  # defaults bind the loop's values
-                )
+        _load(row)
     for role in _roles(columns, "cpu_us_per_message"):
         row(f"CPU per message, {role}, µs", _number("cpu_us_per_message", role))
     for role in _roles(columns, "cpu_percent"):
@@ -100,8 +91,24 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
     for role in _roles(columns, "memory_connected_mb"):
         if role == "server":
             row("memory when connected, server, MB", _number("memory_connected_mb", role))
+    for series in _roles(columns, "server"):
+        unit = "" if series == "batch_size" else ", ms"
+        row(f"{series.replace('_', ' ')}{unit} (count)", _mean(series))
     _trouble(row, columns, runs)
     return shown
+
+
+def _load(row: Callable[..., None]) -> None:
+    row("messages acked / sent", lambda c: f"{c['acked']:,.0f} / {c['sent']:,.0f}")
+    row("delivered / expected", lambda c: f"{c['delivered']:,.0f} / {c['expected']:,.0f}")
+    row("messages per s", lambda c: f"{c['messages_per_s']:,.0f}")
+    row("deliveries per s", lambda c: f"{c['deliveries_per_s']:,.0f}")
+    for name, title_ in (("ack", "ack"), ("delivery", "delivery"), ("late", "generator late")):
+        for part in LATENCY_FIELDS:
+            row(
+                f"{title_} {part.replace('_', '.')}, ms",
+                lambda c, n=name, p=part: f"{c[n][p]:,.1f}",
+            )
 
 
 def _trouble(row: Callable[..., None], columns: list[dict[str, Any]], runs: Sequence[RunResult]) -> None:
@@ -126,6 +133,14 @@ def _trouble(row: Callable[..., None], columns: list[dict[str, Any]], runs: Sequ
 
 def _history(column: dict[str, Any]) -> dict[str, Any]:
     return column.get("anomalies") or {}
+
+
+def _mean(series: str) -> Callable[[dict[str, Any]], str]:
+    def text(column: dict[str, Any]) -> str:
+        found = column["server"].get(series)
+        return f"{found['mean']:,.1f} ({found['count']:,.0f})" if found else ""
+
+    return text
 
 
 def _roles(columns: Sequence[dict[str, Any]], name: str) -> list[str]:

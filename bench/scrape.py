@@ -1,0 +1,58 @@
+"""What the server says about itself: the time per stage of the message path, from its metrics."""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from prometheus_client.parser import text_string_to_metric_families
+
+TIMEOUT_S = 10.0
+HISTOGRAMS = {"im_stage_seconds": "stage", "im_batch_size": "", "im_loop_lag_seconds": "", "im_ack_seconds": ""}
+"""Histogram → the label that tells its series apart."""
+
+Totals = dict[str, tuple[float, float]]
+"""Series → (sum, count)."""
+
+
+class Mean(msgspec.Struct):
+    """Of one series during the load."""
+
+    count: float
+    mean: float
+    """Milliseconds, or messages for the batch size."""
+
+
+async def scrape(url: str) -> Totals:
+    """Totals of the histograms at `url`; empty when it cannot be read (it may not be open to us)."""
+    try:
+        async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_S)) as session, session.get(url) as answer:
+            if answer.status != 200:
+                return {}
+            text = await answer.text()
+    except (ClientError, TimeoutError):
+        return {}
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        label = HISTOGRAMS.get(family.name)
+        if label is None:
+            continue
+        name = family.name.removeprefix("im_").removesuffix("_seconds")
+        for sample in family.samples:
+            series = f"{name} {sample.labels[label]}" if label else name
+            if sample.name.endswith("_sum"):
+                sums[series] = sample.value
+            elif sample.name.endswith("_count"):
+                counts[series] = sample.value
+    return {series: (total, counts.get(series, 0)) for series, total in sums.items()}
+
+
+def means(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> dict[str, Mean]:
+    """Series → what happened in between."""
+    found = {}
+    for series, (total, count) in after.items():
+        old_total, old_count = before.get(series, (0.0, 0.0))
+        if count > old_count:
+            unit = 1 if series == "batch_size" else 1000
+            found[series] = Mean(count - old_count, (total - old_total) / (count - old_count) * unit)
+    return found
