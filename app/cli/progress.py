@@ -38,11 +38,11 @@ class Progress:
             mark = "…" if text.endswith("…") else "[green]✓[/green]"
             self._console.print(f"{mark} {escape(text)}", highlight=False, soft_wrap=True)
 
-    def ready(self, lines: dict[str, str]) -> None:
-        """The last lines: that it is ready, and label → text what to do now."""
+    def ready(self, address: str, hints: dict[str, str]) -> None:
+        """The last lines: that it is ready, where, and label → text what to do now."""
         self._end_status()
         self._console.print(f"[green]✓[/green] Ready in {time.monotonic() - self._since:.1f} s", highlight=False)
-        for label, text in lines.items():
+        for label, text in {"open": address, **hints}.items():
             self._console.print(f"  [bold]{escape(label):<10}[/bold] {escape(text)}", highlight=False, soft_wrap=True)
 
     def _end_status(self) -> None:
@@ -58,6 +58,6 @@ class LoggedProgress(Progress):
         """Log `text`."""
         log.info("startup_step", step=text)
 
-    def ready(self, lines: dict[str, str]) -> None:
-        """Log that it is ready."""
-        log.info("ready_to_serve", seconds=round(time.monotonic() - self._since, 1), **lines)
+    def ready(self, address: str, hints: dict[str, str]) -> None:
+        """Log that it is ready, and where."""
+        log.info("ready_to_serve", address=address, seconds=round(time.monotonic() - self._since, 1))

@@ -93,7 +93,8 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         if private is not None:
             # Last to open and first to close: who cannot ask whether we are ready takes us for not ready.
             await _listen(stack, app[PARTS].health.private_app(), private, settings, "IM_METRICS")
-        progress.ready(_hints(settings))
+        address = public_url(settings.http)
+        progress.ready(address, _hints(settings, address))
         stack.callback(progress.step, "Stopping …")
         await asyncio.Event().wait()
 
@@ -132,11 +133,10 @@ async def _clean_up(runner: web.AppRunner, timeout_s: float) -> None:
         log.error("shutdown_deadline_passed", timeout_s=timeout_s)
 
 
-def _hints(settings: Settings) -> dict[str, str]:
+def _hints(settings: Settings, address: str) -> dict[str, str]:
     """What to do now: label → text."""
-    url = public_url(settings.http)
-    hints = {"open": url, "api": f"{url}/api/docs"}
+    hints = {"api": f"{address}/api/docs"}
     if settings.role == "all":
-        where = "" if url == DEFAULT_URL else f" --url {url}"
+        where = "" if address == DEFAULT_URL else f" --url {address}"
         hints["chat"] = f"{os.path.relpath(sys.executable)} run.py chat{where}"
     return hints | {"stop": "Ctrl+C"}
