@@ -92,16 +92,17 @@ class Chat:
         """Until the person leaves. Raises SessionEnded."""
         await self._screen.show(notice(self._text("welcome", url=url)))
         await self._commands.list_groups()
-        await self._screen.flush()
+        self._screen.flush()
         try:
             async with asyncio.TaskGroup() as tasks:
                 work = [self._screen.run(), self._read_events(), self._tell_typing(), self._tell_read()]
                 background = [tasks.create_task(coroutine) for coroutine in work]
-                await self._read_lines(tasks)
+                with self._screen.keyboard():
+                    await self._read_lines(tasks)
                 for task in background:
                     task.cancel()
         except* SessionEnded as group:
-            await self._screen.flush()
+            self._screen.flush()
             raise group.exceptions[0] from None
 
     async def enter(self, view: GroupView) -> None:

@@ -171,7 +171,8 @@ class Commands:
 
     async def _join(self, argument: str) -> None:
         if not argument:
-            raise Usage
+            await self._discover("")
+            return
         first, _, code = argument.partition(" ")
         if first.isdecimal() and (code.strip() or len(first) > 10):
             await self._enter(await self._client.api.join(first, code.strip() or None))

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application.current import get_app_or_none
-from prompt_toolkit.application.run_in_terminal import in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
@@ -83,23 +82,34 @@ class Screen:
         while True:
             await self._wake_up.wait()
             self._wake_up.clear()
-            await self.flush()
+            self.flush()
 
-    async def flush(self) -> None:
-        """Bring what waits to the terminal now."""
+    def flush(self) -> None:
+        """Bring what waits to the terminal now.
+
+        Not by `run_in_terminal`: that gives the keyboard back to the terminal meanwhile, where a Ctrl+C kills and a Ctrl+D is lost.
+        """
         lines, self._waiting = self._waiting, []
         self._room.set()
         if not lines:
             return
-        async with in_terminal():
-            for line in lines:
-                self._console.print(line)
+        app = self._session.app
+        if app.is_running:
+            app.renderer.erase()
+        for line in lines:
+            self._console.print(line)
+        if app.is_running:
+            app.renderer.reset()
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
+
+    def keyboard(self) -> AbstractContextManager[None]:
+        """While it is open, keys typed between two lines wait for the next one instead of showing up anywhere."""
+        return self._session.app.input.raw_mode()
 
     def refresh(self) -> None:
         """Draw the bottom again soon."""
-        app = get_app_or_none()
-        if app is not None:
-            app.invalidate()
+        self._session.app.invalidate()
 
     def _changed(self, buffer: Buffer) -> None:
         self._on_typing(buffer.text)

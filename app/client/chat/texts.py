@@ -143,7 +143,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "usage_open": ("NUMBER | NAME", "编号 | 群名"),
     "usage_discover": ("[PART OF A NAME]", "[关键字]"),
     "usage_create": ("[!]NAME", "[!]群名"),
-    "usage_join": ("NAME | ID [CODE]", "群名 | 群号 [邀请码]"),
+    "usage_join": ("[NAME | ID [CODE]]", "[群名 | 群号 [邀请码]]"),
     "usage_announce": ("[TEXT]", "[内容]"),
     "usage_user": ("USER", "用户名"),
     "usage_mute": ("USER [MINUTES]", "用户名 [分钟]"),
