@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
@@ -31,6 +32,8 @@ from app.web.gateway.feature import GatewayFeature, gateway_feature
 from app.web.gateway.notices import Notices
 from app.web.health import Health
 from app.web.limits import RequestLimits
+from app.web.openapi import build_document
+from app.web.pages import Pages
 from app.web.server import Api
 
 
@@ -168,8 +171,34 @@ class Parts:
     @cached_property
     def api(self) -> Api:
         """HTTP operations."""
-        limits = RequestLimits(self.limits.take_one, self.settings.limits)
-        return Api(self.credentials, limits, body_timeout_s=self.settings.http.body_timeout_s)
+        return Api(self.credentials, self.request_limits, body_timeout_s=self.settings.http.body_timeout_s)
+
+    @cached_property
+    def pages(self) -> Pages:
+        """Pages for browsers."""
+        return Pages(
+            self.accounts.service,
+            self.accounts.sessions,
+            self.groups.service,
+            self.request_limits,
+            lambda: self.document,
+            self.settings.http.public_url,
+        )
+
+    @cached_property
+    def handlers(self) -> list[object]:
+        """Operations below /api/v1."""
+        return [self.accounts.handlers, self.groups.handlers, self.messages.handlers]
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return build_document(self.handlers)
+
+    @cached_property
+    def request_limits(self) -> RequestLimits:
+        """Rate limits of HTTP."""
+        return RequestLimits(self.limits.take_one, self.settings.limits)
 
     @cached_property
     def health(self) -> Health:

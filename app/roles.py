@@ -101,24 +101,31 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
         log.warning("read_marks_lost_at_shutdown")
 
 
-def api_handlers(parts: Parts) -> list[object]:
-    """Operations below /api/v1."""
-    return [parts.accounts.handlers, parts.groups.handlers, parts.messages.handlers]
-
-
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a role serves."""
+    """What a role serves: lifetimes, and what is added to the application."""
 
     lifetimes: tuple[Lifetime, ...]
-    handlers: Callable[[Parts], list[object]] = lambda _: []
-    routes: Callable[[Parts], list[web.RouteDef]] = lambda _: []
+    serve: Callable[[web.Application, Parts], None] = lambda *_: None
 
 
-COMMON = Feature((stores, way_down), routes=lambda parts: parts.health.routes())
+def _serve_health(app: web.Application, parts: Parts) -> None:
+    app.add_routes(parts.health.routes())
+
+
+def _serve_api(app: web.Application, parts: Parts) -> None:
+    app.add_routes(parts.api.routes(parts.handlers))
+    parts.pages.setup(app)
+
+
+def _serve_sockets(app: web.Application, parts: Parts) -> None:
+    app.add_routes(parts.gateway.endpoint.routes())
+
+
+COMMON = Feature((stores, way_down), _serve_health)
 CONSUMER = Feature((consuming,))
-API = Feature((sending,), handlers=api_handlers)
-GATEWAY = Feature((sending, sockets), routes=lambda parts: parts.gateway.endpoint.routes())
+API = Feature((sending,), _serve_api)
+GATEWAY = Feature((sending, sockets), _serve_sockets)
 
 ROLES: Mapping[Role, tuple[Feature, ...]] = {
     "all": (COMMON, CONSUMER, API, GATEWAY),
@@ -145,10 +152,8 @@ def build_app(settings: Settings, *, stop: Callable[[str], None], delivery: Deli
         max_age_s=settings.auth.token_ttl_s,
         secure=settings.http.public_url.startswith("https:"),
     )
-    handlers = [one for feature in features for one in feature.handlers(parts)]
-    app.add_routes(parts.api.routes(handlers))
     for feature in features:
-        app.add_routes(feature.routes(parts))
+        feature.serve(app, parts)
     # Each once, in the order of first mention.
     for lifetime in dict.fromkeys(lifetime for feature in features for lifetime in feature.lifetimes):
         app.cleanup_ctx.append(_during(lifetime, parts))

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -83,6 +84,23 @@ def checkconfig() -> None:
     from app.settings import load
 
     typer.echo(effective_toml(load()), nl=False)
+
+
+@cli.command()
+def openapi(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")] = None,
+) -> None:
+    """Print the OpenAPI 3.1 description of the HTTP API."""
+    from app.cli.describe import openapi_json
+
+    text = openapi_json()
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None
 
 
 @cli.command()

@@ -73,6 +73,8 @@ class Endpoint:
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
     path_params: dict[str, Any] = field(default_factory=dict)
+    other_statuses: tuple[int, ...] = ()
+    """Success statuses that `Call.status` may ask for."""
 
 
 Handler = Callable[..., Awaitable[Any]]
@@ -88,6 +90,7 @@ def endpoint(
     limit: Limit = "api",
     errors: tuple[str, ...] = (),
     answer: type[BaseModel] | None = None,
+    other_statuses: tuple[int, ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Mark an async method as an HTTP operation.
 
@@ -110,6 +113,7 @@ def endpoint(
             body=hints.pop("body", None),
             query=hints.pop("query", None),
             path_params=hints,
+            other_statuses=other_statuses,
         )
         function.__endpoint__ = described  # type: ignore[attr-defined]  # read back by endpoints_of only
         return function

@@ -24,6 +24,7 @@ class GroupsFeature:
 
     gate: GroupGate
     states: GroupStates
+    service: GroupService
     handlers: GroupHandlers
 
 
@@ -36,11 +37,13 @@ def groups_feature(
     changes = GroupChanges(postgres, publisher, groups, states)
     profiles = MemberProfiles(accounts)
     bounds = GroupBounds(options.max_members, options.max_groups_per_user, options.page_max)
+    service = GroupService(postgres, groups, members, gate, changes, profiles, ids, bounds)
     return GroupsFeature(
         gate=gate,
         states=GroupStates(states),
+        service=service,
         handlers=GroupHandlers(
-            GroupService(postgres, groups, members, gate, changes, profiles, ids, bounds),
+            service,
             MemberService(groups, members, gate, changes, profiles, options.page_max),
             InviteService(members, gate, changes, ttl_s=options.invite_ttl_s),
         ),

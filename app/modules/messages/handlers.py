@@ -137,6 +137,7 @@ class MessageHandlers:
         status=201,
         errors=("forbidden", "not_found", "conflict", "rejected", "busy", "timeout"),
         answer=MessageAnswer,
+        other_statuses=(200,),
     )
     async def send(self, call: Call, group_id: Id, body: SendBody) -> Raw:
         """Answered after the commit."""

@@ -1,0 +1,183 @@
+"""Pages for browsers: log in, register, and a start page. Plain forms; they work without a script."""
+
+import hmac
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import aiohttp_jinja2
+import aiohttp_session
+import jinja2
+from aiohttp import web
+
+from app.errors import AppError, BadRequest, Conflict, NotFound, RateLimited, Unauthorized
+from app.modules.accounts.service import AccountService
+from app.modules.accounts.sessions import SessionService
+from app.protocol.endpoint import Principal
+from app.web.cookies import remember, sid_and_csrf
+from app.web.docs import described
+from app.web.middlewares import CLIENT_IP
+from app.web.texts import LANGUAGE_COOKIE, TEXTS, language_of
+
+FOLDER = Path(__file__).parent
+LANGUAGE_DAYS = 365
+SHOWN_GROUPS = 20
+
+Form = Literal["login", "register"]
+
+
+class GroupLister(Protocol):
+    """The groups' service, as far as the start page needs it."""
+
+    async def list_mine(self, user_id: int, after_id: int, limit: int) -> Any:
+        """A page with `items`."""
+
+
+class FormLimits(Protocol):
+    """Rate limits by address."""
+
+    async def check(self, limit: Form, who: str) -> None:
+        """Raises RateLimited."""
+
+
+class Pages:
+    """Every form carries a CSRF token that is bound to the encrypted cookie."""
+
+    def __init__(
+        self,
+        accounts: AccountService,
+        sessions: SessionService,
+        groups: GroupLister,
+        limits: FormLimits,
+        document: Callable[[], Mapping[str, Any]],
+        public_url: str,
+    ) -> None:
+        self._accounts = accounts
+        self._sessions = sessions
+        self._groups = groups
+        self._limits = limits
+        self._document = document
+        self._public_url = public_url
+
+    def setup(self, app: web.Application) -> None:
+        """Templates, static files and routes."""
+        aiohttp_jinja2.setup(
+            app, loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+        )
+        app.add_routes(
+            [
+                web.get("/", self._home),
+                web.get("/login", self._form),
+                web.post("/login", self._submit),
+                web.get("/register", self._form),
+                web.post("/register", self._submit),
+                web.post("/logout", self._logout),
+                web.get("/api/docs", self._docs),
+                web.get("/api/openapi.json", self._openapi),
+                web.static("/static", FOLDER / "static"),
+            ]
+        )
+
+    async def _home(self, request: web.Request) -> web.StreamResponse:
+        try:
+            principal, csrf = await self._signed_in(request)
+            user = await self._accounts.get(principal.user_id)
+        except (Unauthorized, NotFound):
+            raise web.HTTPSeeOther("/login") from None
+        groups: Sequence[Any] = (await self._groups.list_mine(user.id, 0, SHOWN_GROUPS)).items
+        return self._render(
+            request, "home.html", {"user": user, "groups": groups, "csrf": csrf, "url": self._url(request)}
+        )
+
+    async def _form(self, request: web.Request) -> web.StreamResponse:
+        return await self._show_form(request, _form_of(request))
+
+    async def _submit(self, request: web.Request) -> web.StreamResponse:
+        form = _form_of(request)
+        fields = await request.post()
+        username, password = str(fields.get("username", "")), str(fields.get("password", ""))
+        session = await aiohttp_session.get_session(request)
+        text = TEXTS[language_of(request)]
+        if not _same(str(fields.get("csrf", "")), str(session.get("form", ""))):
+            return await self._show_form(request, form, username, text["stale"], status=HTTPStatus.FORBIDDEN)
+        try:
+            await self._limits.check(form, f"ip:{request[CLIENT_IP]}")
+            principal = await self._enter(form, username, password)
+        except AppError as error:
+            message, field = _explain(error, text)
+            return await self._show_form(request, form, username, message, field, error.status)
+        await remember(request, principal)
+        raise web.HTTPSeeOther("/")
+
+    async def _enter(self, form: Form, username: str, password: str) -> Principal:
+        if form == "register":
+            return (await self._accounts.register(username, password, None))[2]
+        return (await self._accounts.login(username, password))[2]
+
+    async def _logout(self, request: web.Request) -> web.StreamResponse:
+        try:
+            principal, csrf = await self._signed_in(request)
+        except Unauthorized:
+            raise web.HTTPSeeOther("/login") from None
+        if not _same(str((await request.post()).get("csrf", "")), csrf):
+            raise web.HTTPForbidden(text="This form is not ours.")
+        await self._sessions.revoke(principal)
+        (await aiohttp_session.get_session(request)).invalidate()
+        raise web.HTTPSeeOther("/login")
+
+    async def _docs(self, request: web.Request) -> web.StreamResponse:
+        url = self._url(request)
+        return self._render(request, "docs.html", described(self._document(), url) | {"url": url})
+
+    async def _openapi(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(self._document())
+
+    async def _signed_in(self, request: web.Request) -> tuple[Principal, str]:
+        sid, csrf = await sid_and_csrf(request)
+        return await self._sessions.authenticate_sid(sid), csrf
+
+    async def _show_form(
+        self, request: web.Request, form: Form, username: str = "", error: str = "", field: str = "", status: int = 200
+    ) -> web.StreamResponse:
+        session = await aiohttp_session.get_session(request)
+        token = session.setdefault("form", secrets.token_urlsafe(24))
+        session.changed()
+        context = {"form": form, "username": username[:20], "error": error, "field": field, "csrf": token}
+        return self._render(request, "account.html", context, status)
+
+    def _render(self, request: web.Request, name: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
+        language = language_of(request)
+        response = aiohttp_jinja2.render_template(name, request, {"t": TEXTS[language], **context}, status=status)
+        if "lang" in request.query:
+            response.set_cookie(LANGUAGE_COOKIE, language, max_age=LANGUAGE_DAYS * 86400, httponly=True, samesite="Lax")
+        return response
+
+    def _url(self, request: web.Request) -> str:
+        return self._public_url or str(request.url.origin())
+
+
+def _form_of(request: web.Request) -> Form:
+    return "register" if request.path == "/register" else "login"
+
+
+def _same(given: str, expected: str) -> bool:
+    return bool(expected) and hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+
+
+def _explain(error: AppError, text: Mapping[str, str]) -> tuple[str, str]:
+    """(what to show, at which field); raises errors that a form cannot explain."""
+    field = str((error.details or {}).get("field", ""))
+    match error:
+        case Conflict():
+            return text["taken"], "username"
+        case BadRequest() if field in ("username", "password"):
+            return text[f"bad_{field}"], field
+        case Unauthorized():
+            return text["wrong_login"], ""
+        case RateLimited():
+            return text["too_fast"], ""
+        case _ if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return text["busy"], ""
+    raise error
