@@ -232,7 +232,7 @@ def test_an_old_python_is_one_sentence() -> None:
 def test_help_and_mistyped_commands_answer(data_dir: Path) -> None:
     done = run(data_dir, "--help")
     assert done.returncode == 0
-    for command in ("serve", "migrate", "chat", "checkconfig"):
+    for command in ("serve", "migrate", "chat", "openapi", "checkconfig"):
         assert re.search(rf"\b{command}\b", done.stdout), command
     done = run(data_dir, "sevre")
     assert done.returncode == 2
@@ -267,6 +267,13 @@ def test_migrate_brings_the_database_up_to_date_and_leaves(data_dir: Path) -> No
     assert done.returncode == 0
     assert "Applied" not in done.stderr
     assert "up to date" in done.stderr
+
+
+def test_openapi_is_printed_and_written(data_dir: Path) -> None:
+    done = run(data_dir, "openapi")
+    assert done.returncode == 0, done.stderr
+    assert '"openapi": "3.1' in done.stdout
+    assert "cannot write" in refusal(run(data_dir, "openapi", "-o", "/no/such/folder/api.json")).lower()
 
 
 # Serving
