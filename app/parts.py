@@ -24,6 +24,7 @@ from app.modules.messages.feature import MessagesFeature, messages_feature
 from app.modules.moderation.word_filter import WordFilter
 from app.settings import Settings
 from app.storage.postgres import Postgres
+from app.storage.probe import StoreProbe
 from app.storage.ratelimit import LocalBuckets, MinuteLimits, TokenBuckets
 from app.storage.redis import Redis, connect
 from app.storage.worker_leases import WorkerLeaseRepository
@@ -172,6 +173,18 @@ class Parts:
     def api(self) -> Api:
         """HTTP operations."""
         return Api(self.credentials, self.request_limits, body_timeout_s=self.settings.http.body_timeout_s)
+
+    @cached_property
+    def probe(self) -> StoreProbe:
+        """Sees outages."""
+        o = self.settings.metrics
+        return StoreProbe(
+            self.postgres,
+            self.redis,
+            self.readiness,
+            interval_s=o.probe_interval_s,
+            timeout_s=o.probe_timeout_s,
+        )
 
     @cached_property
     def pages(self) -> Pages:

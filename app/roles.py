@@ -42,6 +42,7 @@ async def stores(parts: Parts) -> AsyncIterator[None]:
         await parts.lease.acquire()
         parts.supervisor.spawn(parts.lease.run(), "worker_lease")
         parts.supervisor.spawn(parts.metrics.watch_loop(), "loop_lag")
+        parts.supervisor.spawn(parts.probe.run(), "store_probe")
         await parts.words.load()
         yield
     finally:

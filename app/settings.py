@@ -56,6 +56,8 @@ class Metrics(Section):
 
     host: str
     port: Port
+    probe_interval_s: Seconds
+    probe_timeout_s: Seconds
 
 
 class Postgres(Section):

@@ -43,6 +43,7 @@ class _Everything(frozenset[str]):
 MAY_BLOCK = (
     # Read once, before anything is served; so are the folders prepared.
     "app/settings.py",
+    "app/web/templating.py",
     *(
         f"app/storage/embedded/{name}.py"
         for name in ("folder", "launch", "leftovers", "postgres", "process", "servers", "valkey")

@@ -62,6 +62,8 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str]) -> Any:
         if not response.prepared:
             response.headers.update(HEADERS)
             response.headers.setdefault("Cache-Control", "no-store")
+            # Not the versions of Python and aiohttp.
+            response.headers["Server"] = "magpie"
             response.headers["X-Request-Id"] = request[REQUEST_ID]
         return response
 

@@ -4,12 +4,10 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import aiohttp_jinja2
 import aiohttp_session
-import jinja2
 from aiohttp import web
 
 from app.errors import AppError, BadRequest, Conflict, NotFound, RateLimited, Unauthorized
@@ -19,9 +17,9 @@ from app.protocol.endpoint import Principal
 from app.web.cookies import remember, sid_and_csrf
 from app.web.docs import described
 from app.web.middlewares import CLIENT_IP
+from app.web.templating import setup_files
 from app.web.texts import LANGUAGE_COOKIE, TEXTS, language_of
 
-FOLDER = Path(__file__).parent
 LANGUAGE_DAYS = 365
 SHOWN_GROUPS = 20
 
@@ -63,9 +61,7 @@ class Pages:
 
     def setup(self, app: web.Application) -> None:
         """Templates, static files and routes."""
-        aiohttp_jinja2.setup(
-            app, loader=jinja2.FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-        )
+        setup_files(app)
         app.add_routes(
             [
                 web.get("/", self._home),
@@ -76,7 +72,6 @@ class Pages:
                 web.post("/logout", self._logout),
                 web.get("/api/docs", self._docs),
                 web.get("/api/openapi.json", self._openapi),
-                web.static("/static", FOLDER / "static"),
             ]
         )
 

@@ -287,3 +287,11 @@ async def test_busy_says_when_to_come_back_and_nothing_of_it_appears(dsn: str, r
         assert all(answers[n]["code"] == "busy" and answers[n]["outcome"] == "none" for n in busy)
         assert all(answers[n]["retry_after_ms"] >= 100 for n in busy)
         assert [m["body"] for m in await ann.history(group)] == ["0", "1", "2", "3"]
+
+
+async def test_a_revoked_session_is_told_why(server: Server) -> None:
+    ann = await server.user()
+    async with ann.socket() as a:
+        await ann.ok("POST", "/auth/logout")
+        assert (await a.event("kick"))["reason"] == "logged out"
+        assert await a.closed() == 4501

@@ -10,7 +10,7 @@ from uuid import UUID
 from app.delivery.base import Channel
 from app.metrics import Metrics
 from app.modules.groups.models import Membership, MembersNow
-from app.protocol import wsframe
+from app.protocol import frames, wsframe
 from app.protocol.frames import CLOSE_REVOKED
 from app.protocol.magpie_pb2 import Answer, Answers, Blob, Event, GroupMessages, Head, Revoke
 from app.web.gateway.connection import Connection, Outlet
@@ -119,6 +119,7 @@ class Hub:
         """Close every socket of these sessions."""
         for sid in sids:
             for connection in list(self._by_session.get(sid, ())):
+                connection.send(frames.event("kick", {"reason": reason}))
                 self._close(connection, CLOSE_REVOKED, reason)
 
     # Receiver

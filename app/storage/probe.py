@@ -1,0 +1,45 @@
+"""Asks both stores for a sign of life, so that `/readyz` knows of an outage before the next message does."""
+
+import asyncio
+
+from app.errors import Busy
+from app.lifecycle import Readiness
+from app.storage.postgres import Postgres
+from app.storage.redis import ERRORS, Redis
+
+
+class StoreProbe:
+    """Runs beside the work; a store that does not answer within `timeout_s` makes the process not ready."""
+
+    def __init__(
+        self, postgres: Postgres, redis: Redis, readiness: Readiness, *, interval_s: float, timeout_s: float
+    ) -> None:
+        self._postgres = postgres
+        self._redis = redis
+        self._readiness = readiness
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            await asyncio.gather(self._probe_postgres(), self._probe_redis())
+            await asyncio.sleep(self._interval_s)
+
+    async def _probe_postgres(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._postgres.fetchval("SELECT 1")
+        except (Busy, TimeoutError):
+            self._readiness.fail("postgres", "PostgreSQL does not answer")
+        else:
+            self._readiness.clear("postgres")
+
+    async def _probe_redis(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._redis.ping()
+        except ERRORS:
+            self._readiness.fail("redis", "Redis does not answer")
+        else:
+            self._readiness.clear("redis")

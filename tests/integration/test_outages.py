@@ -1,0 +1,45 @@
+"""A store goes away and comes back while people chat: the process says so, holds or refuses, and loses nothing."""
+
+import asyncio
+
+from app.storage.embedded.valkey import ValkeyProcess
+from tests.running import Server, serving, settings_for
+
+PROBES = {"probe_interval_s": 0.05, "probe_timeout_s": 0.5}
+
+
+async def readiness(server: Server) -> dict[str, str]:
+    async with server.http.get(f"{server.url}/readyz") as response:
+        reasons: dict[str, str] = (await response.json())["reasons"]
+        assert response.status == (503 if reasons else 200)
+        return reasons
+
+
+async def until_ready(server: Server, *, ready: bool) -> None:
+    async with asyncio.timeout(20):
+        while bool(await readiness(server)) is ready:
+            await asyncio.sleep(0.05)
+
+
+async def test_valkey_restarts_empty_and_what_was_sent_meanwhile_is_stored(
+    dsn: str, breakable_valkey: ValkeyProcess
+) -> None:
+    settings = settings_for(
+        dsn, breakable_valkey.url, metrics=PROBES, redis={"command_timeout_s": 0.5, "connect_timeout_s": 0.5}
+    )
+    async with serving(settings) as server:
+        ann, bob = await server.users(2)
+        group = await ann.group(bob)
+        async with ann.socket() as a, bob.socket() as b:
+            assert (await a.send(group, "before"))["seq"] == 1
+            await breakable_valkey.stop()
+            await until_ready(server, ready=False)
+            held = asyncio.ensure_future(a.send(group, "meanwhile"))
+            await asyncio.sleep(0.2)
+            assert not held.done()
+            await breakable_valkey.start()
+            assert (await held)["seq"] == 2
+            await until_ready(server, ready=True)
+            assert (await a.send(group, "after"))["seq"] == 3
+            await b.until(lambda f: f["type"] == "messages" and f["items"][-1]["seq"] == 3)
+        assert [m["body"] for m in await bob.history(group)] == ["before", "meanwhile", "after"]
