@@ -37,7 +37,7 @@ _numbers = count(1)
 @asynccontextmanager
 async def migrated_servers() -> AsyncIterator[EmbeddedServers]:
     """Both servers with empty data. The database behind `dsn` is migrated; it is a template: use `database_like(dsn)`."""
-    with _server_folder() as folder:
+    with server_folder() as folder:
         async with embedded_servers(folder / "data", OPTIONS, durable=False) as servers:
             await migrate(servers.dsn, wait_s=5, connect_timeout_s=5, timeout_s=30)
             yield servers
@@ -62,7 +62,7 @@ async def database_like(dsn: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def valkey_to_break() -> AsyncIterator[ValkeyProcess]:
     """A Valkey of one's own at `url`, running; the test may `stop()` and `start()` it, nothing else does."""
-    with _server_folder() as folder:
+    with server_folder() as folder:
         launcher = find_launcher(folder)
         work_dir = private_folder(folder / "valkey", launcher.uid, launcher.gid)
         valkey = ValkeyProcess(
@@ -82,7 +82,7 @@ async def valkey_to_break() -> AsyncIterator[ValkeyProcess]:
 
 
 @contextmanager
-def _server_folder() -> Iterator[Path]:
+def server_folder() -> Iterator[Path]:
     """Not one of pytest's: their paths are long for sockets, and closed to the user the servers run as under root."""
     with tempfile.TemporaryDirectory(prefix="im-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

@@ -1,0 +1,56 @@
+"""How much is tried, from which seed, on which server."""
+
+import logging
+import os
+import random
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.process import ServerProcess, a_server
+
+log = logging.getLogger("faults")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`count(full, short)` of something, all random choices from `seed`; `FAULTS=full` and `FAULTS_SEED` decide."""
+
+    full: bool
+    seed: int
+    history: Path
+
+    def count(self, full: int, short: int) -> int:
+        """How often to do it."""
+        return full if self.full else short
+
+    @property
+    def chance(self) -> random.Random:
+        """The choices of a test; the load has its own."""
+        return random.Random(f"faults {self.seed}")  # noqa: S311 - must be repeatable
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Trial:
+    seed = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1_000_000))
+    log.info("%s begins, FAULTS_SEED=%d", request.node.name, seed)
+    return Trial(os.environ.get("FAULTS") == "full", seed, tmp_path / "history.jsonl")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def data() -> AsyncIterator[ServerProcess]:
+    """A data folder of this test process: made once, because creating it is the slowest step."""
+    async with a_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def server(data: ServerProcess) -> AsyncIterator[ServerProcess]:
+    """A server that does not run yet; its folder may hold what earlier tests left."""
+    fresh = ServerProcess(data.folder)
+    yield fresh
+    await fresh.stop()

@@ -1,0 +1,182 @@
+"""Members who write at a fixed rate whatever happens to the server, and the verdict on what they saw."""
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from bench.history import Recorder, Report, check
+from bench.history import load as load_history
+from bench.plan import Shape
+from bench.seed import seed as seed_population
+from tests.faults.member import Member
+from tests.faults.process import ServerProcess
+from tests.faults.tally import Place, Tally
+
+log = logging.getLogger("faults")
+
+DRAIN_S = 30.0
+"""A fault may have left up to ten seconds of unanswered sends; then they are repeated."""
+SEEN_S = 17.0
+"""Beyond the 15 s of the contract, so that the checker can tell unseen from not yet."""
+READ_S = 60.0
+READERS = 8
+LOOK_S = 0.02
+MIN_ACKED = 20
+
+
+class Load:
+    """Use `loading`. `seed` decides who writes where and when."""
+
+    def __init__(self, server: ServerProcess, place: Place, members: list[Member], rate: float, seed: int) -> None:
+        self.server = server
+        self.tally = place.tally
+        self.members = members
+        self.seed = seed
+        self._place = place
+        self._rate = rate
+        self._chance = random.Random(seed)  # noqa: S311 - must be repeatable
+        self._sending = asyncio.Event()
+        self._sending.set()
+
+    async def traffic(self) -> None:
+        """Open loop: one message of a random member to one of its groups at every tick, late ones all at once."""
+        due = time.monotonic()
+        while True:
+            if not self._sending.is_set():
+                await self._sending.wait()
+                due = time.monotonic()
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            member = self._chance.choice(self.members)
+            key = uuid.UUID(int=self._chance.getrandbits(128), version=4)
+            group = self._chance.choice(list(member.inbox.have))
+            member.send(group, str(key), f"{key.hex[:8]} 你好 " + "x" * self._chance.randrange(100))
+            due += self._chance.expovariate(self._rate)
+
+    def pause(self) -> None:
+        """Nobody writes anything new."""
+        self._sending.clear()
+
+    async def until_online(self, within_s: float) -> None:
+        """Wait until every member has resumed."""
+        async with asyncio.timeout(within_s):
+            while not all(member.online for member in self.members):
+                await asyncio.sleep(LOOK_S)
+
+    async def until_acked(self, more: int, within_s: float) -> None:
+        """Wait for `more` further acks: the load runs again."""
+        goal = self.tally.acked + more
+        try:
+            async with asyncio.timeout(within_s):
+                while self.tally.acked < goal:
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            pytest.fail(f"no {more} acks within {within_s} s: {self.summary()}\n{self.server.tail()}")
+
+    async def drain(self) -> float:
+        """Stop writing and wait until nobody waits for an answer; returns how long that took."""
+        self.pause()
+        since = time.monotonic()
+        while waiting := sum(len(member.outbox) for member in self.members):
+            if time.monotonic() - since > DRAIN_S:
+                pytest.fail(f"{waiting} sends without an answer: {self.summary()}\n{self.server.tail()}")
+            await asyncio.sleep(LOOK_S)
+        return time.monotonic() - since
+
+    async def until_seen(self, within_s: float = SEEN_S) -> float:
+        """Wait until every member has everything, at most `within_s`; who has not is judged by the checker."""
+        heads: dict[int, int] = {}
+        since = time.monotonic()
+        for member in self.members:
+            for group in member.inbox.have:
+                if group not in heads:
+                    heads[group] = (await self._history(member, group))[1]
+        while time.monotonic() - since < within_s:
+            if all(seq >= heads[group] for member in self.members for group, seq in member.inbox.have.items()):
+                break
+            await asyncio.sleep(LOOK_S)
+        return time.monotonic() - since
+
+    async def read_all(self) -> None:
+        """Every member reads the whole history of all its groups."""
+        slots = asyncio.Semaphore(READERS)
+
+        async def read(member: Member, group: int) -> None:
+            async with slots:
+                began = self._place.recorder.now()
+                items, _ = await self._history(member, group)
+                self._place.recorder.final_history(member=member.user_id, group=group, items=items, began=began)
+
+        await asyncio.gather(*(read(member, group) for member in self.members for group in member.inbox.have))
+
+    async def _history(self, member: Member, group: int) -> tuple[msgspec.Raw, int]:
+        async with asyncio.timeout(READ_S):
+            while (history := await member.inbox.history(group)) is None:
+                await asyncio.sleep(LOOK_S)
+        return history
+
+    def summary(self) -> str:
+        """One line about the run."""
+        t = self.tally
+        errors = ", ".join(f"{count} {name}" for name, count in t.errors.most_common())
+        return (
+            f"seed {self.seed}: {t.acked} acked, {t.resent} sent again, {t.connects} connects, {t.gaps} gaps,"
+            f" {t.skipped} skipped, errors: {errors or 'none'}"
+        )
+
+
+@asynccontextmanager
+async def loading(
+    server: ServerProcess, path: Path, *, seed: int, users: int = 24, rate: float = 120.0
+) -> AsyncIterator[Load]:
+    """Run a load while the block does harm; after it everything is drained, read and judged.
+
+    Fails the test when there is an anomaly; the history stays in `path`.
+    """
+    shape = Shape(users=users, group_size=8, groups_per_user=2, senders=users, rate=1.0, duration_s=1.0)
+    people = await seed_population(server.dsn, server.secret, shape, seed)
+    tally = Tally()
+    with Recorder(path) as recorder:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=20)
+        ) as http:
+            place = Place(server.url, http, recorder, tally)
+            members = [
+                Member(p.user_id, p.token, p.groups, place, random.Random(f"{seed}-{p.user_id}")) for p in people
+            ]
+            load = Load(server, place, members, rate, seed)
+            tasks = [asyncio.create_task(member.run()) for member in members]
+            try:
+                await load.until_online(20)
+                tasks.append(asyncio.create_task(load.traffic()))
+                yield load
+                drained_s = await load.drain()
+                seen_s = await load.until_seen()
+                await load.read_all()
+                dead = [task for task in tasks if task.done()]
+                assert not dead, f"a member of the load died: {dead}"
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    report = check(load_history([path]))
+    log.info("%s; drained in %.1f s, all seen after %.1f s", load.summary(), drained_s, seen_s)
+    judge(report, load, path)
+
+
+def judge(report: Report, load: Load, path: Path) -> None:
+    """Fail on any anomaly, naming the file."""
+    problems = [f"{a.kind}: {a.detail}" for a in report.examples] + load.tally.broken[:20]
+    if not report.clean or load.tally.broken or load.tally.acked < MIN_ACKED:
+        pytest.fail(
+            f"{dict(report.counts)} {report.unread_groups} unread, {report.unjudged} unjudged;"
+            f" {load.summary()}; history: {path}\n" + "\n".join(problems) + f"\n{load.server.tail()}"
+        )

@@ -1,0 +1,224 @@
+"""A person with one device: sends until answered, keeps a cursor per group, comes back after every disconnect.
+
+Smaller than the reference client and less careful with the server: several sends of one group are under way at once.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import time
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+
+from app.protocol.frames import SUBPROTOCOL
+from bench.history import digest
+from tests.faults.inbox import Inbox
+from tests.faults.tally import Place
+from tests.faults.wire import FRAME, Frame
+
+BACKOFF_S = 0.3
+"""Longest wait between two tries; short, so that a server meets its load as soon as it is back."""
+IN_FLIGHT_MAX = 32
+"""Half of what the server allows a connection."""
+OUTBOX_MAX = 500
+HELLO_S = 15.0
+PING_S = 10.0
+REPEAT = {"busy", "rate_limited", "timeout", "internal"}
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message until it is acked or refused for good."""
+
+    group: int
+    client_msg_id: str
+    body: str
+    attempts: int = 0
+    op: int = 0
+    """Of the attempt under way; 0: none."""
+    not_before: float = 0.0
+
+
+class Member:
+    """One user. `run` until cancelled."""
+
+    def __init__(self, user_id: int, token: str, groups: list[int], place: Place, seed: int) -> None:
+        self.user_id = user_id
+        self.name = str(user_id)
+        self._chance = random.Random(f"{seed} {user_id}")  # noqa: S311 - must be repeatable
+        self.inbox = Inbox(self.name, token, groups, place, self._chance)
+        self.outbox: dict[str, Outgoing] = {}
+        """In the order of sending."""
+        self.online = False
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._place = place
+        self._in_flight: dict[int, Outgoing] = {}
+        self._resumes: dict[int, dict[int, int]] = {}
+        self._wake_up = asyncio.Event()
+        self._requests = itertools.count(1)
+        self._lives = 0
+        self._epoch = ""
+
+    def send(self, group: int, client_msg_id: str, body: str) -> None:
+        """Send as soon as there is a connection."""
+        if len(self.outbox) >= OUTBOX_MAX:
+            self._place.tally.skipped += 1
+            return
+        self.outbox[client_msg_id] = Outgoing(group, client_msg_id, body)
+        self._wake_up.set()
+
+    async def run(self) -> None:
+        """Stay connected."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.inbox.pull_forever())
+            while True:
+                try:
+                    async with self._place.http.ws_connect(
+                        f"{self._place.url}/ws", headers=self._headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
+                    ) as ws:
+                        await self._live(ws)
+                except aiohttp.WSServerHandshakeError as error:
+                    if error.status in (401, 403):
+                        self._place.tally.broken.append(f"{self.name} was refused with {error.status}")
+                except (aiohttp.ClientError, OSError, TimeoutError):
+                    pass
+                await asyncio.sleep(BACKOFF_S * self._chance.random())
+
+    async def _live(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """One connection, from hello to its end."""
+        frame = await ws.receive(timeout=HELLO_S)
+        while frame.type is aiohttp.WSMsgType.TEXT and FRAME.decode(frame.data).type != "hello":
+            frame = await ws.receive(timeout=HELLO_S)
+        if frame.type is not aiohttp.WSMsgType.TEXT:
+            return
+        place, inbox = self._place, self.inbox
+        epoch = FRAME.decode(frame.data).epoch
+        if self._epoch and epoch != self._epoch:
+            place.tally.broken.append(f"{self.name} was told to forget its cursors")
+        self._epoch = epoch
+        self._lives += 1
+        inbox.conn = f"{self.name}/{self._lives}"
+        place.tally.connects += 1
+        place.recorder.online(self.name, {g: s if self._lives == 1 else None for g, s in inbox.have.items()})
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                others = [tasks.create_task(self._write(ws)), tasks.create_task(self._ping(ws))]
+                await self._read(ws)
+                for other in others:
+                    other.cancel()
+        finally:
+            self.online = False
+            place.recorder.offline(self.name)
+            for outgoing in self._in_flight.values():
+                place.recorder.info(outgoing.op, "disconnected")
+                outgoing.op = 0
+            self._in_flight.clear()
+            self._resumes.clear()
+            if ws.close_code is not None and 4500 <= ws.close_code < 5000:
+                place.tally.broken.append(f"{self.name} was closed with {ws.close_code}")
+
+    async def _write(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """Resume, then send what waits, oldest first."""
+        try:
+            number, asked = next(self._requests), dict(self.inbox.have)
+            self._resumes[number] = asked
+            groups = {str(group): {"seq": seq} for group, seq in asked.items()}
+            await ws.send_json({"id": number, "type": "resume", "groups": groups})
+            while True:
+                self._wake_up.clear()
+                now = time.monotonic()
+                waiting = [outgoing for outgoing in self.outbox.values() if not outgoing.op]
+                for outgoing in waiting:
+                    if outgoing.not_before <= now and len(self._in_flight) < IN_FLIGHT_MAX:
+                        await ws.send_str(self._attempt(outgoing))
+                later = [o.not_before for o in waiting if o.not_before > now]
+                try:
+                    await asyncio.wait_for(self._wake_up.wait(), min(later) - now if later else None)
+                except TimeoutError:
+                    pass
+        except (aiohttp.ClientError, OSError):
+            # The reader learns it too, and ends this life; what was under way is unknown then.
+            pass
+
+    def _attempt(self, outgoing: Outgoing) -> str:
+        """Recorded before the frame leaves."""
+        outgoing.attempts += 1
+        self._place.tally.resent += outgoing.attempts > 1
+        outgoing.op = self._place.recorder.invoke(
+            group=outgoing.group,
+            sender=self.user_id,
+            client_msg_id=outgoing.client_msg_id,
+            digest=digest("text", outgoing.body),
+            conn=self.inbox.conn,
+            attempt=outgoing.attempts,
+        )
+        number = next(self._requests)
+        self._in_flight[number] = outgoing
+        return json.dumps(
+            {
+                "id": number,
+                "type": "message.send",
+                "group_id": str(outgoing.group),
+                "client_msg_id": outgoing.client_msg_id,
+                "kind": "text",
+                "body": outgoing.body,
+            }
+        )
+
+    async def _ping(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        try:
+            while True:
+                await asyncio.sleep(PING_S)
+                await ws.send_json({"id": 0, "type": "ping"})
+        except (aiohttp.ClientError, OSError):
+            pass
+
+    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in ws:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                return
+            try:
+                frame = FRAME.decode(message.data)
+            except msgspec.DecodeError:
+                # Events about groups have fields of the same names and other types.
+                continue
+            if frame.type == "messages":
+                self.inbox.on_messages(frame)
+            elif frame.type in ("gap", "resync"):
+                self.inbox.on_gap(frame)
+            elif frame.type == "ok" and frame.id in self._resumes:
+                self.inbox.on_resumed(self._resumes.pop(frame.id), frame.groups)
+                self.online = True
+            elif frame.type in ("ok", "error"):
+                self._on_answer(frame)
+
+    def _on_answer(self, frame: Frame) -> None:
+        outgoing = None if frame.id is None else self._in_flight.pop(frame.id, None)
+        if frame.id in self._resumes:
+            self._place.tally.errors[f"resume {frame.code}"] += 1
+            self._again(self._resumes.pop(frame.id))
+        if outgoing is None:
+            return
+        recorder, tally = self._place.recorder, self._place.tally
+        op, outgoing.op = outgoing.op, 0
+        self._wake_up.set()
+        if frame.type == "ok":
+            recorder.ok(op, frame.seq, frame.message_id)
+            tally.acked += 1
+            del self.outbox[outgoing.client_msg_id]
+            return
+        tally.errors[f"{frame.code}/{frame.outcome}"] += 1
+        (recorder.fail if frame.outcome == "none" else recorder.info)(op, frame.code)
+        outgoing.not_before = time.monotonic() + (frame.retry_after_ms or 100) / 1000
+        if frame.code not in REPEAT:
+            tally.broken.append(f"{self.name} may not send: {frame.code} {frame.message}")
+            del self.outbox[outgoing.client_msg_id]
+
+    def _again(self, asked: dict[int, int]) -> None:
+        """A resume that was refused is replaced by pulls."""
+        for group in asked:
+            self.inbox.want(group)
+        self.online = True

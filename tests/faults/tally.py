@@ -1,0 +1,34 @@
+"""What all members of a load count together."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from bench.history import Recorder
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts, and what must not happen though it is no matter of the history."""
+
+    acked: int = 0
+    resent: int = 0
+    skipped: int = 0
+    """Messages that nobody tried to send: too many of that member waited already."""
+    connects: int = 0
+    gaps: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    """code/outcome → count."""
+    broken: list[str] = field(default_factory=list)
+    """Refused tokens, lost memberships, another epoch, answers with holes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the members of one load share."""
+
+    url: str
+    http: aiohttp.ClientSession
+    recorder: Recorder
+    tally: Tally
