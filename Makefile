@@ -7,7 +7,7 @@ export PYTHON
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help run dev test cover check bench fmt proto lock clean venv
+.PHONY: help run dev test faults cover check bench fmt proto lock clean venv
 
 help: ## this list
 	@echo 'Magpie IM: make run starts it, make check test proves it. 一条 make run 即可启动,make test 运行全部测试。'
@@ -22,6 +22,9 @@ dev: venv ## the same, started again whenever a source, template, migration or s
 
 test: venv ## all tests; ARGS="-k gateway" for some of them
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+faults: venv ## kill, cut and empty things many times (about ten minutes); FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
+	@FAULTS=full $(PY) -m pytest tests/faults -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 cover: venv ## all tests, and which lines of app they run
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +15,20 @@ from tests.faults.process import ServerProcess, a_server
 
 log = logging.getLogger("faults")
 
+FULL = os.environ.get("FAULTS") == "full"
+"""`make faults`; otherwise the short form, which is part of `make test`."""
+
 
 @dataclass(frozen=True)
 class Trial:
-    """`count(full, short)` of something, all random choices from `seed`; `FAULTS=full` and `FAULTS_SEED` decide."""
+    """How much is tried, and all random choices from `seed`, which may be given as `FAULTS_SEED`."""
 
-    full: bool
     seed: int
     history: Path
 
     def count(self, full: int, short: int) -> int:
         """How often to do it."""
-        return full if self.full else short
+        return full if FULL else short
 
     @property
     def chance(self) -> random.Random:
@@ -34,11 +36,20 @@ class Trial:
         return random.Random(f"faults {self.seed}")  # noqa: S311 - must be repeatable
 
 
+@pytest.fixture(autouse=True)
+def progress_only() -> Iterator[None]:
+    """`make faults` shows what is logged as it happens; requests of servers in this process are not worth a line."""
+    logger = logging.getLogger("app")
+    logger.setLevel(logging.WARNING)
+    yield
+    logger.setLevel(logging.NOTSET)
+
+
 @pytest.fixture
 def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Trial:
     seed = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1_000_000))
     log.info("%s begins, FAULTS_SEED=%d", request.node.name, seed)
-    return Trial(os.environ.get("FAULTS") == "full", seed, tmp_path / "history.jsonl")
+    return Trial(seed, tmp_path / "history.jsonl")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -55,15 +55,27 @@ class Load:
                 await self._sending.wait()
                 due = time.monotonic()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            member = self._chance.choice(self.members)
-            key = uuid.UUID(int=self._chance.getrandbits(128), version=4)
-            group = self._chance.choice(list(member.inbox.have))
-            member.send(group, str(key), f"{key.hex[:8]} 你好 " + "x" * self._chance.randrange(100))
+            if self._sending.is_set():
+                self._one(self._chance.choice(self.members))
             due += self._chance.expovariate(self._rate)
+
+    def _one(self, member: Member) -> None:
+        key = uuid.UUID(int=self._chance.getrandbits(128), version=4)
+        group = self._chance.choice(list(member.inbox.have))
+        member.send(group, str(key), f"{key.hex[:8]} 你好 {'x' * self._chance.randrange(100)}")
+
+    def burst(self) -> None:
+        """Every member writes one message now."""
+        for member in self.members:
+            self._one(member)
 
     def pause(self) -> None:
         """Nobody writes anything new."""
         self._sending.clear()
+
+    def go_on(self) -> None:
+        """The load begins again."""
+        self._sending.set()
 
     async def until_online(self, within_s: float) -> None:
         """Wait until every member has resumed."""
@@ -149,9 +161,7 @@ async def loading(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=20)
         ) as http:
             place = Place(server.url, http, recorder, tally)
-            members = [
-                Member(p.user_id, p.token, p.groups, place, random.Random(f"{seed}-{p.user_id}")) for p in people
-            ]
+            members = [Member(p.user_id, p.token, p.groups, place, seed) for p in people]
             load = Load(server, place, members, rate, seed)
             tasks = [asyncio.create_task(member.run()) for member in members]
             try:
