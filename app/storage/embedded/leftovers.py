@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psutil
 
-GRACE_S = 10.0
+GRACE_S = 2.0
+"""A shutdown takes less as a rule; one caught in the middle of its own crash recovery may hang, and killing it is safe."""
 KILL_WAIT_S = 10.0
 POLL_S = 0.02
 

@@ -25,7 +25,7 @@ PROBE_INTERVAL_S = 0.02
 LOG_CHECK_S = 10.0
 """A log may outgrow its bound by what is written in this time."""
 RESTART_MIN_S, RESTART_MAX_S = 0.1, 5.0
-STOP_WAIT_S = 10.0
+STOP_WAIT_S = 5.0
 """After each stop signal; a checkpoint of a busy laptop takes a second or two."""
 
 
