@@ -45,7 +45,7 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str]) -> Any:
         start = perf_counter()
         try:
             response = await handler(request)
-        except web.HTTPException as answered:
+        except web.HTTPError as answered:
             response = _of_aiohttp(request, answered)
         except AppError as error:
             response = error_response(request, error)
@@ -114,9 +114,7 @@ def route_of(request: web.Request) -> str:
     return resource.canonical if resource is not None else "none"
 
 
-def _of_aiohttp(request: web.Request, answered: web.HTTPException) -> web.StreamResponse:
-    if answered.status < 400:
-        return answered
+def _of_aiohttp(request: web.Request, answered: web.HTTPError) -> web.Response:
     error = BadRequest(_MESSAGES.get(answered.status, answered.reason))
     response = error_response(request, error)
     response.set_status(answered.status)

@@ -10,7 +10,7 @@ import aiohttp_jinja2
 import aiohttp_session
 from aiohttp import web
 
-from app.errors import AppError, BadRequest, Conflict, NotFound, RateLimited, Unauthorized
+from app.errors import AppError, BadRequest, Conflict, Forbidden, NotFound, RateLimited, Unauthorized
 from app.modules.accounts.service import AccountService
 from app.modules.accounts.sessions import SessionService
 from app.protocol.endpoint import Principal
@@ -80,7 +80,7 @@ class Pages:
             principal, csrf = await self._signed_in(request)
             user = await self._accounts.get(principal.user_id)
         except (Unauthorized, NotFound):
-            raise web.HTTPSeeOther("/login") from None
+            return _see("/login")
         groups: Sequence[Any] = (await self._groups.list_mine(user.id, 0, SHOWN_GROUPS)).items
         return self._render(
             request, "home.html", {"user": user, "groups": groups, "csrf": csrf, "url": self._url(request)}
@@ -104,7 +104,7 @@ class Pages:
             message, field = _explain(error, text)
             return await self._show_form(request, form, username, message, field, error.status)
         await remember(request, principal)
-        raise web.HTTPSeeOther("/")
+        return _see("/")
 
     async def _enter(self, form: Form, username: str, password: str) -> Principal:
         if form == "register":
@@ -115,12 +115,12 @@ class Pages:
         try:
             principal, csrf = await self._signed_in(request)
         except Unauthorized:
-            raise web.HTTPSeeOther("/login") from None
+            return _see("/login")
         if not _same(str((await request.post()).get("csrf", "")), csrf):
-            raise web.HTTPForbidden(text="This form is not ours.")
+            raise Forbidden("this form is not ours; load the page again")
         await self._sessions.revoke(principal)
         (await aiohttp_session.get_session(request)).invalidate()
-        raise web.HTTPSeeOther("/login")
+        return _see("/login")
 
     async def _docs(self, request: web.Request) -> web.StreamResponse:
         url = self._url(request)
@@ -151,6 +151,11 @@ class Pages:
 
     def _url(self, request: web.Request) -> str:
         return self._public_url or str(request.url.origin())
+
+
+def _see(path: str) -> web.Response:
+    """Go there next; a constant, so no redirect leads elsewhere."""
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": path})
 
 
 def _form_of(request: web.Request) -> Form:
