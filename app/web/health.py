@@ -5,6 +5,7 @@ The public port shows metrics to this machine only.
 Nothing here asks a store.
 """
 
+import asyncio
 import ipaddress
 
 from aiohttp import web
@@ -58,4 +59,6 @@ class Health:
         return await self._all_metrics(request)
 
     async def _all_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # In a thread: the process's own figures are files.
+        text = await asyncio.to_thread(generate_latest, self._metrics.registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
