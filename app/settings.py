@@ -237,6 +237,12 @@ class Log(Section):
     format: Literal["auto", "json", "text"]
 
 
+class Collector(Section):
+    """Python's cyclic garbage collector."""
+
+    thresholds: tuple[Count, Count, Count]
+
+
 class Testing(Section):
     """Only for tests; refused outside `IM_ENV = test`."""
 
@@ -271,6 +277,7 @@ class Settings(BaseSettings):
     moderation: Moderation
     ids: Ids
     log: Log
+    collector: Collector
     testing: Testing
 
     @classmethod

@@ -1,6 +1,7 @@
 """One serving process from the first line on the terminal to the last."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from app.cli.progress import LoggedProgress, Progress
 from app.cli.show import public_url
 from app.cli.stores import check_folder, open_stores
 from app.roles import PARTS, build_app
-from app.settings import Settings
+from app.settings import Collector, Settings
 from app.web.deadline import HeaderDeadline
 
 log = structlog.get_logger(__name__)
@@ -93,10 +94,18 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         if private is not None:
             # Last to open and first to close: who cannot ask whether we are ready takes us for not ready.
             await _listen(stack, app[PARTS].health.private_app(), private, settings, "IM_METRICS")
+        _settle_collector(settings.collector)
         address = public_url(settings.http)
         progress.ready(address, _hints(settings, address))
         stack.callback(progress.step, "Stopping …")
         await asyncio.Event().wait()
+
+
+def _settle_collector(collector: Collector) -> None:
+    """What lives as long as the process is never looked at again; the rest seldom: a full collection stops the loop."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*collector.thresholds)
 
 
 async def _listen(
