@@ -120,9 +120,7 @@ async def test_a_lost_revocation_still_closes_the_socket(lossy: tuple[Server, Lo
 
 
 async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: str) -> None:
-    settings = settings_for(
-        dsn, redis_url, delivery={"kind": "redis_pubsub", **QUICK}, messages={"send_timeout_s": 1.0}
-    )
+    settings = settings_for(dsn, redis_url, delivery={"kind": "redis_pubsub", **QUICK})
     async with serving(settings) as server:
         ann, bob = await server.users(2)
         group = await ann.group(bob)
@@ -133,8 +131,8 @@ async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: 
                 if number % 5 == 3:
                     await admin.client_kill_filter(_type="pubsub")
                 status, message = await ann.post(group, f"{number}")
-                # An answer that was lost with the subscription is asked for again.
-                assert status in (200, 201, 504), message
+                # An answer that was lost with the subscription is asked for again, long before the send times out.
+                assert status in (200, 201), message
             async with asyncio.timeout(15):
                 while have < 30:
                     packet = await b.until(lambda f: f["type"] in ("messages", "gap"))

@@ -51,6 +51,7 @@ class _Pending:
     partition: int
     started: float
     waiters: list[tuple[Sender, int]] = field(default_factory=list)
+    appended: bool = False
 
 
 class MessageProducer:
@@ -126,6 +127,12 @@ class MessageProducer:
             sender.unacked -= 1
             sender.on_answer(request_id, answer)
 
+    def on_answers_lost(self) -> None:
+        """Answers may have got lost: what waits for one is appended once more, and its key finds what became of it."""
+        queued = {pending.number for pending in self._new}
+        self._new.extend(p for p in self._pending.values() if p.appended and p.number not in queued)
+        self._wake_up.set()
+
     async def run(self) -> None:
         """Move new sends into the log until cancelled."""
         while True:
@@ -155,9 +162,10 @@ class MessageProducer:
                 self._fail(first, SendTimeout("no answer in time; send again with the same client_msg_id"))
 
     async def _within_limits(self, batch: list[_Pending]) -> list[_Pending]:
-        waits = await self._limiter.take_sends([pending.draft.sender_id for pending in batch])
-        granted = []
-        for pending, wait_s in zip(batch, waits, strict=True):
+        fresh = [pending for pending in batch if not pending.appended]
+        waits = await self._limiter.take_sends([pending.draft.sender_id for pending in fresh])
+        granted = [pending for pending in batch if pending.appended and pending.number in self._pending]
+        for pending, wait_s in zip(fresh, waits, strict=True):
             if wait_s > 0:
                 retry_ms = max(1, round(wait_s * 1000))
                 self._fail(pending, RateLimited("you are sending too fast", retry_after_ms=retry_ms))
@@ -175,7 +183,8 @@ class MessageProducer:
         for sends, result in zip(by_partition.values(), results, strict=True):
             if isinstance(result, AppError):
                 for pending in sends:
-                    self._fail(pending, result)
+                    if not pending.appended:
+                        self._fail(pending, result)
             elif isinstance(result, BaseException):
                 raise result
 
@@ -185,6 +194,8 @@ class MessageProducer:
             for p in sends
         ]
         await self._broker.append(partition, values)
+        for pending in sends:
+            pending.appended = True
         self._metrics.messages_in.inc(len(values))
 
     def _busy(self, message: str) -> Busy:

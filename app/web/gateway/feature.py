@@ -60,9 +60,10 @@ def gateway_feature(
         pull_within_ms=o.pull_within_ms,
         large_group_members=o.large_group_members,
     )
-    hub = Hub(boot_id, messages.producer.on_answer, closer.close, metrics, fan_out)
+    producer = messages.producer
+    hub = Hub(boot_id, producer.on_answer, producer.on_answers_lost, closer.close, metrics, fan_out)
     commands = Commands(
-        messages.producer,
+        producer,
         messages.read_marks,
         messages.service,
         notices,

@@ -38,12 +38,14 @@ class Hub:
         self,
         boot_id: str,
         on_answer: Callable[[Answer], None],
+        on_answers_lost: Callable[[], None],
         close: Callable[[Connection, int, str], None],
         metrics: Metrics,
         fan_out: FanOut,
     ) -> None:
         self._boot_id = boot_id
         self._on_answer = on_answer
+        self._on_answers_lost = on_answers_lost
         self._close = close
         self._metrics = metrics
         self._fan_out = fan_out
@@ -148,6 +150,7 @@ class Hub:
     def on_reconnected(self) -> None:
         """Anything may have been missed."""
         self.request_repair("reconnected")
+        self._on_answers_lost()
 
     def request_repair(self, cause: Cause) -> None:
         """Compare all local groups with the store soon."""
