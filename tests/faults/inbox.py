@@ -82,6 +82,11 @@ class Inbox:
             except TimeoutError:
                 pass
 
+    async def head(self, group: int) -> int:
+        """The group's last seq, as far as the server says so now."""
+        cursor = (await self._sync({group: self.have[group]}) or {}).get(group)
+        return cursor.last_seq if cursor else 0
+
     async def history(self, group: int) -> tuple[msgspec.Raw, int] | None:
         """The whole group as a recorder wants it, and its last seq; None when the server did not answer now."""
         items: list[Message] = []

@@ -41,6 +41,8 @@ class Load:
         self.tally = place.tally
         self.members = members
         self.seed = seed
+        self.written = 0
+        """Messages that members have taken on."""
         self._place = place
         self._rate = rate
         self._chance = random.Random(seed)  # noqa: S311 - must be repeatable
@@ -62,7 +64,7 @@ class Load:
     def _one(self, member: Member) -> None:
         key = uuid.UUID(int=self._chance.getrandbits(128), version=4)
         group = self._chance.choice(list(member.inbox.have))
-        member.send(group, str(key), f"{key.hex[:8]} 你好 {'x' * self._chance.randrange(100)}")
+        self.written += member.send(group, str(key), f"{key.hex[:8]} 你好 {'x' * self._chance.randrange(100)}")
 
     def burst(self) -> None:
         """Every member writes one message now."""
@@ -104,13 +106,15 @@ class Load:
         return time.monotonic() - since
 
     async def until_seen(self, within_s: float = SEEN_S) -> float:
-        """Wait until every member has everything, at most `within_s`; who has not is judged by the checker."""
-        heads: dict[int, int] = {}
+        """When everything written is stored, wait until every member has it, at most `within_s`; returns how long that took."""
+        readers = {group: member for member in self.members for group in member.inbox.have}
+        async with asyncio.timeout(DRAIN_S):
+            while True:
+                heads = {group: await member.inbox.head(group) for group, member in readers.items()}
+                if sum(heads.values()) >= self.written:
+                    break
+                await asyncio.sleep(LOOK_S)
         since = time.monotonic()
-        for member in self.members:
-            for group in member.inbox.have:
-                if group not in heads:
-                    heads[group] = (await self._history(member, group))[1]
         while time.monotonic() - since < within_s:
             if all(seq >= heads[group] for member in self.members for group, seq in member.inbox.have.items()):
                 break

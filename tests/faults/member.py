@@ -62,13 +62,14 @@ class Member:
         self._lives = 0
         self._epoch = ""
 
-    def send(self, group: int, client_msg_id: str, body: str) -> None:
-        """Send as soon as there is a connection."""
+    def send(self, group: int, client_msg_id: str, body: str) -> bool:
+        """Send as soon as there is a connection; False when too many wait already."""
         if len(self.outbox) >= OUTBOX_MAX:
             self._place.tally.skipped += 1
-            return
+            return False
         self.outbox[client_msg_id] = Outgoing(group, client_msg_id, body)
         self._wake_up.set()
+        return True
 
     async def run(self) -> None:
         """Stay connected."""

@@ -18,6 +18,8 @@ QUICK_TO_NOTICE = {"IM_POSTGRES__COMMAND_TIMEOUT_S": "1.5", "IM_REDIS__COMMAND_T
 STORES = [("postgres", "memory"), ("valkey-server", "redis_pubsub")]
 if FULL:
     STORES += [("postgres", "redis_pubsub"), ("valkey-server", "memory")]
+AWAY_S = (3, 10, 30) if FULL else (1,)
+"""After it was noticed."""
 NOTICED_S = 10.0
 BACK_S = 20.0
 
@@ -37,12 +39,10 @@ async def test_valkey_emptied_under_load_harms_nothing(server: ServerProcess, tr
 
 @pytest.mark.parametrize(("program", "delivery"), STORES)
 async def test_a_frozen_store_is_waited_for(server: ServerProcess, trial: Trial, program: str, delivery: str) -> None:
-    times = trial.count(full=3, short=1)
     await server.start(IM_DELIVERY__KIND=delivery, **QUICK_TO_NOTICE)
     async with loading(server, trial.history, seed=trial.seed) as load:
-        for number in range(times):
+        for number, away_s in enumerate(AWAY_S, 1):
             await load.until_acked(100, within_s=20)
-            away_s = trial.count(full=3 + 3 * number, short=1)
             store = server.store_processes(program)
             freeze(store)
             try:
@@ -55,7 +55,7 @@ async def test_a_frozen_store_is_waited_for(server: ServerProcess, trial: Trial,
             await load.until_acked(100, within_s=BACK_S)
             log.info(
                 "frozen %d/%d: noticed in %.1f s, away %d s more, ready %.1f s after its return",
-                *(number + 1, times, noticed_s, away_s, back_s),
+                *(number, len(AWAY_S), noticed_s, away_s, back_s),
             )
 
 
