@@ -66,6 +66,7 @@ class Postgres:
             command_timeout=self._command_timeout_s,
             # JIT costs more than it saves on short queries; the plan of a generic statement must not flip under load.
             server_settings={"application_name": "magpie", "jit": "off"},
+            reset=_nothing_to_reset,
         )
 
     async def stop(self, timeout_s: float = 5.0) -> None:
@@ -119,3 +120,7 @@ class Postgres:
         """Run one statement; returns its command tag, for example `UPDATE 1`."""
         async with self.connection() as connection:
             return await connection.execute(query, *args)
+
+
+async def _nothing_to_reset(_connection: Connection) -> None:
+    """No statement of ours leaves anything in a session, so the round trip that cleans it is saved. asyncpg has rolled back already."""

@@ -1,10 +1,12 @@
 """Redis or Valkey through redis-py: one client per process, always pipelined, bounded waits."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,6 +27,37 @@ ERRORS: tuple[type[BaseException], ...] = (*UNAVAILABLE, RedisError)
 __all__ = ["ERRORS", "UNAVAILABLE", "Redis", "Script", "connect", "run_scripts"]
 
 
+class BoundedPipeline(Pipeline):
+    """A pipeline with one time limit for all of it; redis-py sets a timer for every reply."""
+
+    def __init__(self, client: "BoundedRedis", transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self.timeout_s = client.timeout_s
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Raises TimeoutError after `timeout_s`; the connection is closed then, so late replies meet nobody."""
+        async with asyncio.timeout(self.timeout_s):
+            return await super().execute(raise_on_error)
+
+
+class BoundedRedis(Redis):
+    """Every command and every pipeline takes `timeout_s` seconds at most, the wait for a connection included."""
+
+    def __init__(self, pool: BlockingConnectionPool, timeout_s: float) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self.timeout_s = timeout_s
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """As redis-py's."""
+        return BoundedPipeline(self, transaction, shard_hint)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's. Raises TimeoutError after `timeout_s`."""
+        async with asyncio.timeout(self.timeout_s):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
 def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeout_s: float) -> Redis:
     """A client that connects on first use; close it with `aclose()`.
 
@@ -34,14 +67,15 @@ def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeou
         url,
         max_connections=pool_max,
         timeout=command_timeout_s,
-        socket_timeout=command_timeout_s,
+        # Bounded above instead.
+        socket_timeout=None,
         socket_connect_timeout=connect_timeout_s,
         retry=Retry(NoBackoff(), 1),
         protocol=2,
         # The default reads the package's metadata from disk for every connection, on the event loop.
         driver_info=None,
     )
-    return Redis.from_pool(pool)
+    return BoundedRedis(pool, command_timeout_s)
 
 
 class Script:

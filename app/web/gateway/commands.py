@@ -45,6 +45,7 @@ class Commands:
         self._messages = messages
         self._notices = notices
         self._metrics = metrics
+        self._sends_in = metrics.frames_in.labels("message.send")
         self._max_code_points = max_code_points
         self._resume_groups_max = resume_groups_max
         self._pull_within_ms = pull_within_ms
@@ -62,7 +63,7 @@ class Commands:
                 raise
             request_id = getattr(frame, "id", None)
             if isinstance(frame, frames.Send):
-                self._metrics.frames_in.labels("message.send").inc()
+                self._sends_in.inc()
                 self._send(connection, frame)
                 return
             self._metrics.frames_in.labels(str(frame.__struct_config__.tag)).inc()
