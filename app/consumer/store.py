@@ -1,7 +1,7 @@
 """One batch into PostgreSQL: fold repeats, number, insert, all in one transaction. See docs/architecture.md, "One batch"."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,12 +99,8 @@ class BatchStore:
         first: dict[Key, Send] = {}
         for send in sends:
             first.setdefault(send.key, send)
-        with self._metrics.stage("lookup"):
-            async with self._postgres.connection() as connection:
-                known = await self._messages.find_repeats(connection, list(first))
-        fresh = [send for key, send in first.items() if key not in known]
         refused: dict[Key, AppError] = {}
-        bodies = self._filter(fresh, refused)
+        bodies = self._filter(first.values(), refused)
         with self._metrics.stage("propose"):
             proposed = await self._sequence.propose(Counter(key[0] for key in bodies))
 
@@ -113,9 +109,8 @@ class BatchStore:
                 await self._fence.check(connection, partitions)
                 heads = await self._groups.lock_seqs(connection, sorted({key[0] for key in first}))
                 # A statement of its own after the locks: only now does its snapshot hold what a previous owner committed.
-                late = await self._messages.find_repeats(connection, [send.key for send in fresh])
-                known |= late
-                candidates = [send for send in fresh if send.key not in late and send.key in bodies]
+                known = await self._messages.find_repeats(connection, list(first))
+                candidates = [send for key, send in first.items() if key not in known and key in bodies]
                 candidates = await self._permitted(connection, candidates, heads, refused)
                 new, last_seqs = self._number(candidates, bodies, heads)
                 if new:
@@ -127,9 +122,9 @@ class BatchStore:
         stored = known | {message.key: message for message in new}
         return Committed([_outcome(send, first, stored, known, refused) for send in sends], heads, proposed)
 
-    def _filter(self, fresh: Sequence[Send], refused: dict[Key, AppError]) -> dict[Key, str]:
+    def _filter(self, sends: Iterable[Send], refused: dict[Key, AppError]) -> dict[Key, str]:
         bodies = {}
-        for send in fresh:
+        for send in sends:
             body = self._words.filtered(send.body)
             if body is None:
                 refused[send.key] = Rejected("the message contains a word that is not allowed here")
