@@ -18,6 +18,7 @@ from app.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = ROOT / "config"
 SAMPLE_SECRET_MARK = "sample"  # noqa: S105 - the marker by which sample secrets are recognised and refused
+RENEWALS_PER_LEASE = 3
 MIN_SECRET_CHARS = 32
 """HMAC-SHA-256 keys shorter than the hash weaken it (RFC 7518, 3.2)."""
 
@@ -344,6 +345,11 @@ def check(settings: Settings) -> None:
                 )
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
+    if settings.ids.renew_s * RENEWALS_PER_LEASE > settings.ids.lease_s:
+        raise ConfigError(
+            f"ids.renew_s is {settings.ids.renew_s:g}; make it at most a third of ids.lease_s ({settings.ids.lease_s:g}), "
+            "so that one lost renewal does not stop the server."
+        )
     secret = settings.auth.secret.get_secret_value()
     if settings.env == "production":
         for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
