@@ -7,7 +7,7 @@ from app.protocol.endpoint import Limit
 from app.settings import Limits
 
 Take = Callable[[str, int], Awaitable[float]]
-"""(bucket, tokens a minute) → 0.0 = granted, else seconds until a token is there. Never fails."""
+"""(bucket, tokens a minute) → 0.0 = granted, else seconds until a token is there. Raises Busy when too many wait already."""
 
 
 class RequestLimits:
@@ -22,7 +22,7 @@ class RequestLimits:
         }
 
     async def check(self, limit: Limit, who: str) -> None:
-        """`who` is `user:ID` or `ip:ADDRESS`. Raises RateLimited."""
+        """`who` is `user:ID` or `ip:ADDRESS`. Raises RateLimited or Busy."""
         wait_s = await self._take(f"{limit}:{who}", self._per_minute[limit])
         if wait_s > 0:
             raise RateLimited("too many requests; slow down", retry_after_ms=max(1, round(wait_s * 1000)))
