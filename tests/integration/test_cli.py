@@ -190,7 +190,7 @@ def status_of(url: str) -> int:
         ({"IM_ENV": "production"}, "postgres.dsn is empty; production needs IM_POSTGRES__DSN"),
         ({"IM_AUTH__SECRET": "short"}, "auth.secret has 5 characters"),
         ({"IM_TESTING__CRASH_POINT": "before_commit"}, "only for tests"),
-        ({"IM_IDS__RENEW_S": "20"}, "ids.renew_s is 20; make it at most a third of ids.lease_s (30)"),
+        ({"IM_IDS__RENEW_S": "20"}, r"ids\.renew_s is 20; make it at most a third of ids\.lease_s \(30\)"),
         ({"IM_POSTGRES__DSN": f"postgresql://im:{SECRET}@{CLOSED}/im"}, f"PostgreSQL at {CLOSED} cannot be reached"),
         ({"IM_POSTGRES__DSN": f"mysql://im:{SECRET}@db/im"}, "IM_POSTGRES__DSN is not an address"),
         ({"IM_REDIS__URL": f"redis://:{SECRET}@{CLOSED}"}, f"Redis at {CLOSED} cannot be reached"),
