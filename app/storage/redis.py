@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -25,6 +27,18 @@ ERRORS: tuple[type[BaseException], ...] = (*UNAVAILABLE, RedisError)
 """Away, or not able to do what was asked (out of memory, read-only, loading)."""
 
 __all__ = ["ERRORS", "UNAVAILABLE", "Redis", "Script", "connect", "run_scripts"]
+
+
+class PackedConnection(AbstractConnection):
+    """Commands are packed by hiredis, in C; redis-py packs those of asyncio in Python, which costs 6 µs more for each."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """One command as bytes. Names of two words, such as `SCRIPT LOAD`, are two arguments on the wire."""
+        return [hiredis.pack_command((*args[0].split(), *args[1:]))]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """Many commands as one run of bytes."""
+        return [b"".join(packed for command in commands for packed in self.pack_command(*command))]
 
 
 class BoundedPipeline(Pipeline):
@@ -75,6 +89,8 @@ def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeou
         # The default reads the package's metadata from disk for every connection, on the event loop.
         driver_info=None,
     )
+    # TCP, TLS or a Unix socket, as the URL says.
+    pool.connection_class = type("Connection", (PackedConnection, pool.connection_class), {})
     return BoundedRedis(pool, command_timeout_s)
 
 
