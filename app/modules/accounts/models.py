@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from app.errors import BadRequest
+from app.protocol.unicode import nfc
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{3,20}")
 PASSWORD_MIN, PASSWORD_MAX, PASSWORD_MAX_BYTES = 8, 64, 72
@@ -48,7 +49,7 @@ def check_display_name(name: str) -> str:
         raise BadRequest(
             f"display_name must be 1 to {DISPLAY_NAME_MAX} characters, no control characters", details=details
         )
-    name = unicodedata.normalize("NFC", name).strip()
+    name = nfc(name).strip()
     if not 1 <= len(name) <= DISPLAY_NAME_MAX or all(unicodedata.category(c)[0] in "CZ" for c in name):
         raise BadRequest(f"display_name must be 1 to {DISPLAY_NAME_MAX} characters, not only blanks", details=details)
     return name

@@ -11,6 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from app.errors import BadRequest
 from app.protocol.fields import AnswerModel, Id
+from app.protocol.unicode import nfc
 
 Role = Literal["owner", "admin", "member"]
 Visibility = Literal["open", "invite"]
@@ -200,7 +201,7 @@ def _normalized(text: str, most: int, what: str) -> str:
         raise BadRequest(f"{what} must be at most {most} characters")
     if any(unicodedata.category(c) == "Cs" for c in text):
         raise BadRequest(f"{what} must be valid Unicode")
-    return unicodedata.normalize("NFC", text)
+    return nfc(text)
 
 
 def _is_visible(character: str) -> bool:

@@ -1,7 +1,6 @@
 """What travels through the message path: a draft, the send in the log, and the stored message."""
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from google.protobuf.message import DecodeError
 from app.errors import BadRequest
 from app.protocol.frames import Message, encode_message
 from app.protocol.magpie_pb2 import Envelope, Origin
+from app.protocol.unicode import nfc
 
 KIND_TEXT = "text"
 
@@ -61,7 +61,7 @@ def check_draft(
     if len(body) > 4 * max_code_points:
         # NFC shortens a text to a third at most; longer ones are refused before the work of normalising.
         raise BadRequest(f"body must be 1 to {max_code_points} characters")
-    body = unicodedata.normalize("NFC", body)
+    body = nfc(body)
     if not 1 <= len(body) <= max_code_points or not body.strip():
         raise BadRequest(f"body must be 1 to {max_code_points} characters, not only blanks")
     if "\0" in body:

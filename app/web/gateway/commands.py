@@ -97,14 +97,19 @@ class Commands:
                 await self._resume(connection, frame)
 
     def _send(self, connection: Connection, frame: frames.Send) -> None:
-        draft = check_draft(
-            int(frame.group_id),
-            connection.principal.user_id,
-            frame.client_msg_id,
-            frame.kind,
-            frame.body,
-            self._max_code_points,
-        )
+        try:
+            draft = check_draft(
+                int(frame.group_id),
+                connection.principal.user_id,
+                frame.client_msg_id,
+                frame.kind,
+                frame.body,
+                self._max_code_points,
+            )
+        except BadRequest:
+            # It will not reach the limit on sends.
+            self._take_token(connection)
+            raise
         self._producer.submit(draft, connection, frame.id)
 
     def _read(self, connection: Connection, frame: frames.Read) -> None:
