@@ -30,7 +30,8 @@ class LocalGroup:
         pull_within_ms: int,
     ) -> None:
         self.group_id = group_id
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[Connection, int] = {}
+        """With the access version at which each one's membership was read."""
         self.pushed_seq = pushed_seq
         self.access_version = access_version
         self.size = 0

@@ -1,8 +1,9 @@
 """The gateway's registry and fan-out: users and groups to local connections, blobs to packets, answers to whoever waits."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import TypeVar
 from uuid import UUID
@@ -18,6 +19,8 @@ from app.web.gateway.group import LocalGroup
 from app.web.gateway.streams import Cause, Streams
 
 K = TypeVar("K", int, UUID)
+NOBODY = MembersNow(user_ids=set(), last_seq=0, access_version=-1, size=0)
+"""Of a group that does not exist any more; no membership is of this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Hub:
         """Set while there is no connection."""
         self.empty.set()
         self.stale: dict[int, None] = {}
-        """Groups whose members must be read again, oldest first; the repairer's work list."""
+        """Groups whose members must be read again; the repairer's work list."""
         self.repair_cause: Cause | None = None
         """Set when every local group must be compared with the store."""
         self.work = asyncio.Event()
@@ -86,7 +89,7 @@ class Hub:
             elif group.access_version != membership.access_version:
                 # One of the two was read before a change; only a new look tells.
                 self._mark_stale(group)
-            group.connections[connection] = None
+            group.connections[connection] = membership.access_version
             connection.groups.add(group.group_id)
 
     def remove(self, connection: Connection) -> None:
@@ -220,39 +223,49 @@ class Hub:
 
     # Repair; the reading is done by the repairer
 
-    def refreshed(self, asked: Iterable[int], members: Mapping[int, MembersNow]) -> None:
-        """Members of the asked groups were read again, for the users that are local now; groups not found do not exist any more."""
-        for group_id in asked:
-            self.stale.pop(group_id, None)
+    def take_stale(self, at_most: int) -> list[int]:
+        """The groups to read now, oldest first. They stay stale until `refreshed`; one that is marked meanwhile is read once more."""
+        taken = list(islice(self.stale, at_most))
+        for group_id in taken:
+            del self.stale[group_id]
+        return taken
+
+    def refreshed(self, groups: Iterable[int], users: Container[int], members: Mapping[int, MembersNow]) -> None:
+        """The members of these groups among these users were read again; groups not found do not exist any more."""
+        for group_id in groups:
             group = self._groups.get(group_id)
             if group is None:
                 continue
-            now = members.get(group_id)
-            if now is None:
-                group.stale = False
-                self._set_members(group, set())
-                self._drop_if_empty(group)
-                continue
+            now = members.get(group_id, NOBODY)
             if group.access_version == 0:
                 # Created for somebody who just joined: what is there already comes by pull.
                 group.rebase(now.last_seq)
             group.access_version = max(group.access_version, now.access_version)
             group.size = now.size
-            self._set_members(group, now.user_ids)
-            group.stale = False
-            group.push()
-            if now.last_seq > group.last_seq:
-                group.announce(now.last_seq)
+            self._set_members(group, users, now)
+            group.stale = group_id in self.stale
+            if not group.stale:
+                group.push()
+                if now.last_seq > group.last_seq:
+                    group.announce(now.last_seq)
             self._drop_if_empty(group)
 
-    def _set_members(self, group: LocalGroup, user_ids: set[int]) -> None:
-        for connection in [c for c in group.connections if c.principal.user_id not in user_ids]:
-            del group.connections[connection]
-            connection.groups.discard(group.group_id)
-        for user_id in user_ids:
+    def _set_members(self, group: LocalGroup, users: Container[int], now: MembersNow) -> None:
+        """Who connected during the read was not asked for: the membership it came with counts if it is of the same version."""
+        for connection, version in list(group.connections.items()):
+            user_id = connection.principal.user_id
+            if user_id not in users:
+                if version != now.access_version:
+                    self._mark_stale(group)
+            elif user_id not in now.user_ids:
+                del group.connections[connection]
+                connection.groups.discard(group.group_id)
+            else:
+                group.connections[connection] = now.access_version
+        for user_id in now.user_ids:
             for connection in self._by_user.get(user_id, ()):
                 if connection not in group.connections:
-                    group.connections[connection] = None
+                    group.connections[connection] = now.access_version
                     connection.groups.add(group.group_id)
                     group.greet(connection)
 

@@ -53,7 +53,7 @@ class Repairer:
                 if self._hub.repair_cause is not None:
                     await self._compare_everything()
                 while self._hub.stale:
-                    await self._refresh(list(self._hub.stale)[:GROUPS_PER_READ])
+                    await self._refresh(self._hub.take_stale(GROUPS_PER_READ))
             except Busy:
                 log.warning("repair_waits_for_store", stale_groups=len(self._hub.stale))
                 await asyncio.sleep(wait_s)
@@ -81,5 +81,10 @@ class Repairer:
             self._metrics.repairs.labels(cause).inc()
 
     async def _refresh(self, group_ids: Sequence[int]) -> None:
-        found = await self._members.members_among(group_ids, self._hub.local_users())
-        self._hub.refreshed(group_ids, found)
+        users = self._hub.local_users()
+        try:
+            found = await self._members.members_among(group_ids, users)
+        except Busy:
+            self._hub.mark_stale(group_ids)
+            raise
+        self._hub.refreshed(group_ids, frozenset(users), found)

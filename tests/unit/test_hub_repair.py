@@ -1,0 +1,188 @@
+"""People connect, and groups change, while the gateway reads members again: nobody is dropped, nobody stays by mistake."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from app.delivery.base import Channel
+from app.errors import Busy
+from app.metrics import Metrics
+from app.modules.groups.models import Membership, MembersNow
+from app.protocol.endpoint import Principal
+from app.protocol.magpie_pb2 import Blob, GroupMessages
+from app.web.gateway.connection import Connection
+from app.web.gateway.hub import FanOut, Hub
+from app.web.gateway.repair import Repairer
+
+GROUP = 7
+
+
+class Wire:
+    """What a transport would send."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Store:
+    """Members as the store has them; a read takes its snapshot, then waits for the gate."""
+
+    def __init__(self) -> None:
+        self.now: MembersNow | None = MembersNow({1, 2}, last_seq=5, access_version=3, size=2)
+        self.gate = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reads = 0
+
+    async def members_among(self, group_ids: Sequence[int], user_ids: Sequence[int]) -> Mapping[int, MembersNow]:
+        self.reads += 1
+        found, asked = self.now, set(user_ids)
+        self.reading.set()
+        await self.gate.wait()
+        if found is None:
+            return {}
+        seen = MembersNow(found.user_ids & asked, found.last_seq, found.access_version, found.size)
+        return dict.fromkeys(group_ids, seen)
+
+    async def group_ids_of(self, user_ids: Sequence[int]) -> set[int]:
+        return {GROUP}
+
+    async def valid(self, sids: Sequence[UUID]) -> set[UUID]:
+        return set(sids)
+
+
+class Place:
+    """A hub with its repairer on a `Store`."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.metrics = Metrics()
+        fan_out = FanOut(window_s=0, window_max_s=0, window_max_items=100, pull_within_ms=0, large_group_members=1000)
+        self.hub = Hub("boot", lambda _: None, lambda: None, lambda *_: None, self.metrics, fan_out)
+        self.repairer = Repairer(self.hub, self.store, self.store, self.metrics)
+
+    def connect(self, user_id: int, access_version: int) -> tuple[Connection, Wire]:
+        """A connection whose membership was read at `access_version`."""
+        wire = Wire()
+        connection = Connection(
+            user_id,
+            cast(web.WebSocketResponse, None),
+            cast(asyncio.Transport, wire),
+            Principal(user_id, uuid.uuid4(), 1 << 40),
+            self.hub.outlet,
+            self.metrics,
+            buffer_bytes=1 << 20,
+            held_max=10,
+            frames_per_second=20,
+        )
+        self.hub.register(connection)
+        self.hub.join(connection, [Membership(GROUP, last_seq=5, access_version=access_version)])
+        return connection, wire
+
+    async def a_read_is_under_way(self) -> None:
+        self.hub.mark_stale([GROUP])
+        await self.store.reading.wait()
+        self.store.reading.clear()
+
+    async def until_repaired(self) -> None:
+        self.store.gate.set()
+        async with asyncio.timeout(5):
+            while self.hub.work.is_set():
+                await asyncio.sleep(0)
+
+    async def message(self, seq: int, access_version: int) -> None:
+        """A message comes down and everything is written."""
+        messages = GroupMessages(group_id=GROUP, access_version=access_version, first_seq=seq, items=[b"{}"])
+        self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, messages=[messages]))
+        self.hub.repair_cause = None
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    place = Place()
+    repairing = asyncio.create_task(place.repairer.run())
+    yield place
+    repairing.cancel()
+
+
+def has_message(wire: Wire) -> bool:
+    return any(b'"messages"' in data for data in wire.sent)
+
+
+async def test_who_connects_during_a_read_gets_what_follows(place: Place) -> None:
+    _, at_ann = place.connect(1, 3)
+    await place.a_read_is_under_way()
+    _, at_bob = place.connect(2, 3)
+    await place.until_repaired()
+    await place.message(6, 3)
+    assert has_message(at_ann)
+    assert has_message(at_bob)
+    assert place.store.reads == 1
+
+
+async def test_who_connects_during_a_read_and_was_kicked_before_it_gets_nothing(place: Place) -> None:
+    place.connect(1, 3)
+    place.store.now = MembersNow({1}, last_seq=5, access_version=4, size=1)
+    await place.a_read_is_under_way()
+    bob, at_bob = place.connect(2, 3)
+    await place.until_repaired()
+    await place.message(6, 4)
+    assert not has_message(at_bob)
+    assert bob.groups == set()
+    assert place.store.reads == 2
+
+
+async def test_a_change_during_a_read_is_read_again(place: Place) -> None:
+    _, at_ann = place.connect(1, 3)
+    _, at_bob = place.connect(2, 3)
+    await place.a_read_is_under_way()
+    place.store.now = MembersNow({1}, last_seq=5, access_version=4, size=1)
+    await place.message(6, 4)
+    await place.until_repaired()
+    await place.message(7, 4)
+    assert has_message(at_ann)
+    assert not has_message(at_bob)
+    assert place.store.reads == 2
+
+
+async def test_a_group_that_is_gone_is_forgotten(place: Place) -> None:
+    place.connect(1, 3)
+    place.store.now = None
+    await place.a_read_is_under_way()
+    bob, _ = place.connect(2, 3)
+    await place.until_repaired()
+    assert place.hub.local_groups() == []
+    assert bob.groups == set()
+
+
+async def test_a_store_that_fails_is_asked_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, at_ann = place.connect(1, 3)
+    read: Any = place.store.members_among
+    failures = [Busy("away", retry_after_ms=1)]
+
+    async def fails_once(group_ids: Sequence[int], user_ids: Sequence[int]) -> Mapping[int, MembersNow]:
+        if failures:
+            raise failures.pop()
+        found: Mapping[int, MembersNow] = await read(group_ids, user_ids)
+        return found
+
+    monkeypatch.setattr(place.store, "members_among", fails_once)
+    place.hub.mark_stale([GROUP])
+    await place.until_repaired()
+    await place.message(6, 3)
+    assert has_message(at_ann)
+    assert not failures
