@@ -1,7 +1,7 @@
 """The contract of a broker: an ordered log per partition, with at-least-once reading.
 
 **Order.** Records of one partition are read in the order in which their appends returned; records of one append keep their order.
-**Delivery.** A record is handed out until its position is committed; after a restart, a rebalance or `rewind` it comes again.
+**Delivery.** A record is handed out until its position is committed; after a restart, a rebalance or a new subscription it comes again.
 **Who serialises.** A partition has one owner at a time as far as the broker can know; a stale owner is stopped by the fence in
 PostgreSQL (`partition_owner`), never by the broker alone.
 **Survival.** What un-acked input survives a crash differs between brokers; each adapter's docstring says it.
@@ -43,10 +43,6 @@ class Subscription(ABC):
     @abstractmethod
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Everything up to and including these offsets, by partition, is done and will not come again."""
-
-    @abstractmethod
-    async def rewind(self) -> None:
-        """Hand out again everything that is not committed."""
 
     @abstractmethod
     async def close(self) -> None:

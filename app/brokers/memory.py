@@ -121,13 +121,6 @@ class MemorySubscription(Subscription):
                 count += 1
         self._broker.committed(count)
 
-    async def rewind(self) -> None:
-        """Start again at the oldest un-committed record of every partition."""
-        for partition, log in enumerate(self._logs):
-            self._handed_out[partition] = 0
-            if log:
-                self.notify(partition)
-
     async def close(self) -> None:
         """Give up all partitions; what is not committed waits for the next subscription."""
         await self._listener.on_revoked(range(len(self._logs)))

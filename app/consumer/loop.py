@@ -3,11 +3,11 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import structlog
 
-from app.brokers.base import Broker, Record
+from app.brokers.base import Broker, Record, Subscription
 from app.consumer.dead_letters import DeadLetters
 from app.consumer.fence import Fence, StaleOwner
 from app.consumer.publish import BatchPublisher
@@ -60,24 +60,26 @@ class Consumer:
         self._wait_s = 0.0
 
     async def run(self) -> None:
-        """Consume until cancelled."""
-        subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
-        try:
-            while True:
-                records = await subscription.fetch(self._batch_max, self._linger_s)
-                self._crash("after_read")
-                self._metrics.batch_size.observe(len(records))
-                try:
-                    await self._process(records)
-                except StaleOwner as stale:
-                    # What was merged into the batch from partitions that are still ours comes again.
-                    log.warning("batch_dropped", reason=str(stale), records=len(records))
-                    await subscription.rewind()
-                    continue
-                self._crash("before_position")
-                await subscription.commit({record.partition: record.offset for record in records})
-        finally:
-            await subscription.close()
+        """Consume until cancelled. Who lost a partition to another drops its batch and joins again."""
+        while True:
+            subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
+            try:
+                await self._consume(subscription)
+            except StaleOwner as stale:
+                log.warning("batch_dropped", reason=str(stale))
+                lost = stale
+            finally:
+                await subscription.close()
+            await self._back_off("consumer", lost)
+
+    async def _consume(self, subscription: Subscription) -> NoReturn:
+        while True:
+            records = await subscription.fetch(self._batch_max, self._linger_s)
+            self._crash("after_read")
+            self._metrics.batch_size.observe(len(records))
+            await self._process(records)
+            self._crash("before_position")
+            await subscription.commit({record.partition: record.offset for record in records})
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Store and publish; on a data error halve until the poison stands alone and put that aside.
@@ -122,7 +124,7 @@ class Consumer:
                 return result
 
     async def _back_off(self, part: str, error: BaseException) -> None:
-        self._readiness.fail(part, f"waiting for a store: {type(error).__name__}: {error}")
+        self._readiness.fail(part, f"{type(error).__name__}: {error}")
         self._wait_s = min(max(self._backoff_min_s, 2 * self._wait_s), self._backoff_max_s)
         await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 

@@ -98,15 +98,6 @@ async def test_no_partition_starves_the_others(broker: Broker, subscription: Sub
     assert b"quiet" in [record.value for record in first + second]
 
 
-async def test_what_is_not_committed_comes_again_after_rewind(broker: Broker, subscription: Subscription) -> None:
-    await broker.append(0, [b"1", b"2", b"3"])
-    await broker.append(1, [b"4"])
-    records = await take(subscription, 4)
-    await subscription.commit({0: values_offset(records, b"2")})
-    await subscription.rewind()
-    assert sorted(record.value for record in await take(subscription, 2)) == [b"3", b"4"]
-
-
 async def test_what_is_not_committed_waits_for_the_next_subscription(broker: Broker) -> None:
     await broker.append(0, [b"1", b"2"])
     first = await broker.subscribe(Ownership())

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import asyncpg
+
 from app.storage.embedded.valkey import ValkeyProcess
 from tests.running import Server, serving, settings_for
 
@@ -43,3 +45,17 @@ async def test_valkey_restarts_empty_and_what_was_sent_meanwhile_is_stored(
             assert (await a.send(group, "after"))["seq"] == 3
             await b.until(lambda f: f["type"] == "messages" and f["items"][-1]["seq"] == 3)
         assert [m["body"] for m in await bob.history(group)] == ["before", "meanwhile", "after"]
+
+
+async def test_who_lost_its_partitions_to_another_takes_them_again(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann, bob = await server.users(2)
+        group = await ann.group(bob)
+        async with ann.socket() as a:
+            assert (await a.send(group, "before"))["seq"] == 1
+            other = await asyncpg.connect(dsn)
+            await other.execute("UPDATE partition_owner SET epoch = epoch + 1")
+            await other.close()
+            assert (await a.send(group, "after"))["seq"] == 2
+        assert [m["body"] for m in await bob.history(group)] == ["before", "after"]
+        assert await readiness(server) == {}
