@@ -196,6 +196,7 @@ class Parts:
             self.request_limits,
             lambda: self.document,
             self.settings.http.public_url,
+            body_timeout_s=self.settings.http.body_timeout_s,
         )
 
     @cached_property
@@ -248,7 +249,7 @@ class Parts:
     def gateway(self) -> GatewayFeature:
         """WebSocket connections and fan-out."""
         return gateway_feature(
-            self.credentials.of_socket,
+            self.api.admit_socket,
             self.groups,
             self.messages,
             self.accounts.sessions,

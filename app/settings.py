@@ -192,6 +192,7 @@ class Gateway(Section):
     node_id: str
     public_ws_url: str
     max_connections: Count
+    connections_per_user: Count
     admission_per_second: Count
     admission_burst: Count
     max_frame_bytes: Count

@@ -17,10 +17,18 @@ COOKIE = "magpie"
 CSRF_HEADER = "X-CSRF-Token"
 
 
+class _Storage(EncryptedCookieStorage):
+    """Bytes that are no text are no cookie of ours; the library fails on them."""
+
+    def load_cookie(self, request: web.Request) -> str | None:
+        cookie = super().load_cookie(request)
+        return cookie if cookie and cookie.isascii() else None
+
+
 def setup_cookies(app: web.Application, secret: str, *, max_age_s: int, secure: bool) -> None:
     """Let `aiohttp_session` read and write the cookie."""
     key = HKDF(SHA256(), 32, salt=None, info=b"magpie session cookie").derive(secret.encode())
-    storage = EncryptedCookieStorage(
+    storage = _Storage(
         key,
         cookie_name=COOKIE,
         max_age=max_age_s,
@@ -50,5 +58,5 @@ async def sid_and_csrf(request: web.Request) -> tuple[UUID, str]:
 def check_csrf(request: web.Request, csrf: str) -> None:
     """A page of another site can send our cookie but not this header. Raises Forbidden."""
     given = request.headers.get(CSRF_HEADER, "")
-    if not hmac.compare_digest(given.encode(), csrf.encode()):
+    if not hmac.compare_digest(given.encode(errors="replace"), csrf.encode()):
         raise Forbidden(f"send the CSRF token of GET /api/v1/me as {CSRF_HEADER}")

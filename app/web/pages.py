@@ -14,6 +14,7 @@ from app.errors import AppError, BadRequest, Conflict, Forbidden, NotFound, Rate
 from app.modules.accounts.service import AccountService
 from app.modules.accounts.sessions import SessionService
 from app.protocol.endpoint import Principal
+from app.web.body import read_form
 from app.web.cookies import remember, sid_and_csrf
 from app.web.docs import described
 from app.web.middlewares import CLIENT_IP
@@ -51,6 +52,8 @@ class Pages:
         limits: FormLimits,
         document: Callable[[], Mapping[str, Any]],
         public_url: str,
+        *,
+        body_timeout_s: float,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
@@ -58,6 +61,7 @@ class Pages:
         self._limits = limits
         self._document = document
         self._public_url = public_url
+        self._body_timeout_s = body_timeout_s
 
     def setup(self, app: web.Application) -> None:
         """Templates, static files and routes."""
@@ -91,11 +95,11 @@ class Pages:
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         form = _form_of(request)
-        fields = await request.post()
-        username, password = str(fields.get("username", "")), str(fields.get("password", ""))
+        fields = await read_form(request, self._body_timeout_s)
+        username, password = fields.get("username", ""), fields.get("password", "")
         session = await aiohttp_session.get_session(request)
         text = TEXTS[language_of(request)]
-        if not _same(str(fields.get("csrf", "")), str(session.get("form", ""))):
+        if not _same(fields.get("csrf", ""), str(session.get("form", ""))):
             return await self._show_form(request, form, username, text["stale"], status=HTTPStatus.FORBIDDEN)
         try:
             await self._limits.check(form, f"ip:{request[CLIENT_IP]}")
@@ -116,7 +120,7 @@ class Pages:
             principal, csrf = await self._signed_in(request)
         except Unauthorized:
             return _see("/login")
-        if not _same(str((await request.post()).get("csrf", "")), csrf):
+        if not _same((await read_form(request, self._body_timeout_s)).get("csrf", ""), csrf):
             raise Forbidden("this form is not ours; load the page again")
         await self._sessions.revoke(principal)
         (await aiohttp_session.get_session(request)).invalidate()

@@ -1,14 +1,14 @@
 """HTTP operations on an aiohttp application: credential, limit, input, handler, answer."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.errors import BadRequest, Unauthorized
-from app.protocol.endpoint import Call, Endpoint, Handler, Raw, endpoints_of
+from app.errors import BadRequest, Forbidden, Unauthorized
+from app.protocol.endpoint import Call, Endpoint, Handler, Principal, Raw, endpoints_of
+from app.web.body import read_body
 from app.web.credentials import Caller, Credentials
 from app.web.limits import RequestLimits
 from app.web.middlewares import CLIENT_IP, REQUEST_ID
@@ -67,12 +67,16 @@ class Api:
         await self._limits.check(described.limit, f"user:{caller.principal.user_id}")
         return caller
 
-    async def _body(self, model: type[BaseModel], request: web.Request) -> BaseModel:
+    async def admit_socket(self, request: web.Request) -> Principal:
+        """Who opens a WebSocket. Raises Unauthorized, Forbidden, RateLimited, and Busy when a store is away."""
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                data = await request.read()
-        except TimeoutError:
-            raise BadRequest("the request body did not arrive in time") from None
+            return await self._credentials.of_socket(request)
+        except (Unauthorized, Forbidden):
+            await self._limits.check("api", f"ip:{request[CLIENT_IP]}")
+            raise
+
+    async def _body(self, model: type[BaseModel], request: web.Request) -> BaseModel:
+        data = await read_body(request, self._body_timeout_s)
         if not data:
             data = b"{}"
         elif request.content_type != "application/json":

@@ -1,5 +1,7 @@
 """Templates and static files, read before anything is served."""
 
+import mimetypes
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp_jinja2
@@ -7,6 +9,9 @@ import jinja2
 from aiohttp import web
 
 FOLDER = Path(__file__).parent
+CACHED = "public, max-age=300"
+"""After an update a browser may show the old style for five minutes."""
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def setup_files(app: web.Application) -> None:
@@ -20,4 +25,12 @@ def setup_files(app: web.Application) -> None:
     )
     for name in environment.list_templates():
         environment.get_template(name)
-    app.router.add_static("/static", FOLDER / "static")
+    for path in (FOLDER / "static").iterdir():
+        app.router.add_get(f"/static/{path.name}", _file(path.read_bytes(), mimetypes.guess_type(path.name)[0]))
+
+
+def _file(content: bytes, content_type: str | None) -> Handler:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=content, content_type=content_type, headers={"Cache-Control": CACHED})
+
+    return answer

@@ -81,6 +81,7 @@ def gateway_feature(
     )
     limits = SocketLimits(
         max_connections=o.max_connections,
+        connections_per_user=o.connections_per_user,
         admission_per_second=o.admission_per_second,
         admission_burst=o.admission_burst,
         max_frame_bytes=o.max_frame_bytes,

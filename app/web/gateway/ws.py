@@ -1,6 +1,7 @@
 """`GET /ws`: authenticate, upgrade, register, say hello, read frames, clean up."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -9,7 +10,7 @@ from time import monotonic, time
 import structlog
 from aiohttp import WSMsgType, web
 
-from app.errors import AppError, Busy
+from app.errors import AppError, Busy, RateLimited
 from app.metrics import Metrics
 from app.protocol import frames
 from app.protocol.endpoint import Principal
@@ -30,6 +31,7 @@ class SocketLimits:
     """Settings of connections."""
 
     max_connections: int
+    connections_per_user: int
     admission_per_second: int
     admission_burst: int
     max_frame_bytes: int
@@ -65,6 +67,7 @@ class Gateway:
         self._limits = limits
         self._numbers = count(1)
         self._admission = LocalBucket(limits.admission_per_second, limits.admission_burst)
+        self._of_user: Counter[int] = Counter()
         self._epoch = ""
         self.accepting = False
         """True between start and shutdown."""
@@ -80,8 +83,15 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection until it ends."""
-        self._admit()
+        self._check_room()
         principal = await self._authenticate(request)
+        self._admit(principal.user_id)
+        try:
+            return await self._serve(request, principal)
+        finally:
+            self._leave(principal.user_id)
+
+    async def _serve(self, request: web.Request, principal: Principal) -> web.StreamResponse:
         ws = await open_socket(
             request, max_frame_bytes=self._limits.max_frame_bytes, close_timeout_s=self._limits.close_timeout_s
         )
@@ -104,15 +114,29 @@ class Gateway:
             self._hub.remove(connection)
         return ws
 
-    def _admit(self) -> None:
-        """Raises Busy: an answer that costs nothing, so that a reconnect storm does not bring the server down."""
+    def _check_room(self) -> None:
+        """Raises Busy: an answer that costs nothing."""
         if not self.accepting:
             raise Busy("the server is going away; connect again", retry_after_ms=1000)
         if len(self._hub.connections) >= self._limits.max_connections:
             raise Busy("this gateway is full; try another", retry_after_ms=5000)
+
+    def _admit(self, user_id: int) -> None:
+        """Count a connection of this user, from before the upgrade on. Raises Busy, so that a reconnect storm comes in by and by.
+
+        Called for the authenticated only: nobody else can use up the admission of the others.
+        """
+        if self._of_user[user_id] >= self._limits.connections_per_user:
+            raise RateLimited("you have too many connections; close one", retry_after_ms=5000)
         wait_s = self._admission.take()
         if wait_s > 0:
             raise Busy("too many connections at once; try again", retry_after_ms=1000 + round(wait_s * 1000))
+        self._of_user[user_id] += 1
+
+    def _leave(self, user_id: int) -> None:
+        self._of_user[user_id] -= 1
+        if not self._of_user[user_id]:
+            del self._of_user[user_id]
 
     async def _welcome(self, connection: Connection) -> bool:
         """Join the groups, then say hello: what a client reads after hello cannot be older than what is pushed to it."""
