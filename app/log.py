@@ -6,7 +6,8 @@ one of the names below is masked.
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import Any, Literal
 
 import ecs_logging
@@ -16,6 +17,8 @@ MASKED = frozenset(
     {"password", "token", "secret", "ticket", "authorization", "cookie", "body", "text", "csrf_token", "dsn", "url"}
 )
 MASK = "***"
+CHAIN_MAX = 5
+"""How deep causes are followed."""
 
 Event = MutableMapping[str, Any]
 
@@ -39,7 +42,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
             renderer,
         ]
     else:
-        final = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _ecs]
+        final = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _failure, _ecs]
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     root = logging.getLogger()
@@ -56,8 +59,32 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     )
 
 
+def _failure(logger: Any, name: str, event: Event) -> Event:  # noqa: ARG001 - structlog's signature
+    """An exception becomes ECS `error` fields: what kind and where, never its message, which may quote what somebody wrote."""
+    given = event.pop("exc_info", None)
+    if given:
+        error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exception()
+        if error is not None:
+            event["error"] = {"type": type(error).__qualname__, "stack_trace": "".join(_trace(error))}
+    return event
+
+
+def _trace(error: BaseException, depth: int = 0) -> Iterator[str]:
+    """Where it was raised, after the traces of what it came from or consists of."""
+    inner = [error.__cause__ or (None if error.__suppress_context__ else error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        inner += error.exceptions
+    for one in inner:
+        if one is not None and depth < CHAIN_MAX:
+            yield from _trace(one, depth + 1)
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__qualname__}\n"
+
+
 def _ecs(logger: Any, name: str, event: Event) -> str:
-    return ecs_logging.StructlogFormatter()(logger, name, dict(event))
+    fields = dict(event)
+    fields["log"] = {"level": fields.pop("level"), "logger": fields.pop("logger")}
+    return ecs_logging.StructlogFormatter()(logger, name, fields)
 
 
 def mask_secrets(logger: Any, name: str, event: Event) -> Event:  # noqa: ARG001 - structlog's signature
