@@ -97,9 +97,25 @@ class Postgres:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection inside one READ COMMITTED transaction; commits on leaving, rolls back on an exception."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        """A connection inside one READ COMMITTED transaction; commits on leaving, rolls back on an exception.
+
+        Raises Busy with outcome `unknown` when the connection is lost during the commit.
+        """
+        committing = False
+        async with self.connection() as connection:
+            try:
+                async with connection.transaction():
+                    yield connection
+                    committing = True
+            except UNAVAILABLE as error:
+                if not committing:
+                    raise
+                log.warning("commit_unknown", error=type(error).__name__, detail=str(error))
+                raise Busy(
+                    "the database went away while it stored this; look whether it did",
+                    retry_after_ms=1000,
+                    outcome="unknown",
+                ) from error
 
     async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
         """All rows of one statement."""

@@ -59,3 +59,25 @@ async def test_who_lost_its_partitions_to_another_takes_them_again(dsn: str, red
             assert (await a.send(group, "after"))["seq"] == 2
         assert [m["body"] for m in await bob.history(group)] == ["before", "after"]
         assert await readiness(server) == {}
+
+
+LOST_AT_COMMIT = """
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_terminate_backend(pg_backend_pid());
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON groups DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.name = 'lost') EXECUTE FUNCTION lose();
+"""
+
+
+async def test_a_change_whose_commit_got_no_answer_is_said_to_be_unknown(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        admin = await asyncpg.connect(dsn)
+        await admin.execute(LOST_AT_COMMIT)
+        await admin.close()
+        status, body = await ann.call("POST", "/groups", {"name": "lost", "visibility": "open"})
+        assert (status, body["error"]["code"], body["error"]["outcome"]) == (503, "busy", "unknown")
+        await ann.group()
