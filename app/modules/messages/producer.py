@@ -52,6 +52,7 @@ class _Pending:
     started: float
     waiters: list[tuple[Sender, int]] = field(default_factory=list)
     appended: bool = False
+    repeated: bool = False
 
 
 class MessageProducer:
@@ -129,8 +130,11 @@ class MessageProducer:
 
     def on_answers_lost(self) -> None:
         """Answers may have got lost: what waits for one is appended once more, and its key finds what became of it."""
-        queued = {pending.number for pending in self._new}
-        self._new.extend(p for p in self._pending.values() if p.appended and p.number not in queued)
+        for pending in self._pending.values():
+            # Only once: a reader that is behind must not get more work for it.
+            if pending.appended and not pending.repeated:
+                pending.repeated = True
+                self._new.append(pending)
         self._wake_up.set()
 
     async def run(self) -> None:
