@@ -1,12 +1,14 @@
 """Templates and static files, read before anything is served."""
 
 import mimetypes
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from markupsafe import Markup, escape
 
 FOLDER = Path(__file__).parent
 CACHED = "public, max-age=300"
@@ -22,11 +24,17 @@ def setup_files(app: web.Application) -> None:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         auto_reload=False,
+        filters={"marked": _marked},
     )
     for name in environment.list_templates():
         environment.get_template(name)
     for path in (FOLDER / "static").iterdir():
         app.router.add_get(f"/static/{path.name}", _file(path.read_bytes(), mimetypes.guess_type(path.name)[0]))
+
+
+def _marked(text: str) -> Markup:
+    """What docstrings write between backticks, as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped before
 
 
 def _file(content: bytes, content_type: str | None) -> Handler:
