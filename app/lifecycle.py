@@ -57,10 +57,10 @@ class Readiness:
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
 
-    def fail(self, part: str, reason: str) -> None:
-        """Mark `part` as not ready; `reason` is shown on `/readyz`."""
+    def fail(self, part: str, reason: str, cause: object = None) -> None:
+        """Mark `part` as not ready; `reason` is shown on `/readyz`, `cause` (it may name hosts) in the log alone."""
         if part not in self._reasons:
-            log.warning("not_ready", part=part, reason=reason)
+            log.warning("not_ready", part=part, reason=reason, cause=None if cause is None else repr(cause))
         self._reasons[part] = reason
 
     def clear(self, part: str) -> None:

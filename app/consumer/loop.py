@@ -124,7 +124,7 @@ class Consumer:
                 return result
 
     async def _back_off(self, part: str, error: BaseException) -> None:
-        self._readiness.fail(part, f"{type(error).__name__}: {error}")
+        self._readiness.fail(part, f"messages wait ({type(error).__name__})", error)
         self._wait_s = min(max(self._backoff_min_s, 2 * self._wait_s), self._backoff_max_s)
         await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 

@@ -91,7 +91,7 @@ class RedisPubSubDelivery(Delivery):
                 live.set()
                 await self._read(pubsub, receiver)
             except ERRORS as error:
-                self._readiness.fail("delivery", f"the subscription to Redis is down: {error}")
+                self._readiness.fail("delivery", "the subscription to Redis is down", error)
             finally:
                 await _close(pubsub)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

@@ -37,7 +37,7 @@ class GroupLister(Protocol):
 class FormLimits(Protocol):
     """Rate limits by address."""
 
-    async def check(self, limit: Form, who: str) -> None:
+    async def check_address(self, limit: Form, address: str) -> None:
         """Raises RateLimited."""
 
 
@@ -102,7 +102,7 @@ class Pages:
         if not _same(fields.get("csrf", ""), str(session.get("form", ""))):
             return await self._show_form(request, form, username, text["stale"], status=HTTPStatus.FORBIDDEN)
         try:
-            await self._limits.check(form, f"ip:{request[CLIENT_IP]}")
+            await self._limits.check_address(form, request[CLIENT_IP])
             principal = await self._enter(form, username, password)
         except AppError as error:
             message, field = _explain(error, text)

@@ -55,16 +55,15 @@ class Api:
         return serve
 
     async def _admit(self, request: web.Request, described: Endpoint) -> Caller | None:
-        address = f"ip:{request[CLIENT_IP]}"
         if not described.auth:
-            await self._limits.check(described.limit, address)
+            await self._limits.check_address(described.limit, request[CLIENT_IP])
             return None
         try:
             caller = await self._credentials.of_call(request)
         except Unauthorized:
-            await self._limits.check("api", address)
+            await self._limits.check_address("api", request[CLIENT_IP])
             raise
-        await self._limits.check(described.limit, f"user:{caller.principal.user_id}")
+        await self._limits.check_user(described.limit, caller.principal.user_id)
         return caller
 
     async def admit_socket(self, request: web.Request) -> Principal:
@@ -72,7 +71,7 @@ class Api:
         try:
             return await self._credentials.of_socket(request)
         except (Unauthorized, Forbidden):
-            await self._limits.check("api", f"ip:{request[CLIENT_IP]}")
+            await self._limits.check_address("api", request[CLIENT_IP])
             raise
 
     async def _body(self, model: type[BaseModel], request: web.Request) -> BaseModel:
