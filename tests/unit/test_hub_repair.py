@@ -14,7 +14,7 @@ from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.groups.models import Membership, MembersNow
 from app.protocol.endpoint import Principal
-from app.protocol.magpie_pb2 import Blob, GroupMessages
+from app.protocol.magpie_pb2 import Blob, Event, GroupMessages
 from app.web.gateway.connection import Connection
 from app.web.gateway.hub import FanOut, Hub
 from app.web.gateway.repair import Repairer
@@ -103,11 +103,23 @@ class Place:
             while self.hub.work.is_set():
                 await asyncio.sleep(0)
 
-    async def message(self, seq: int, access_version: int) -> None:
-        """A message comes down and everything is written."""
+    async def typing(self, access_version: int = 0) -> None:
+        """Small talk comes down, which need not reach everybody, and everything is written."""
+        event = Event(group_id=GROUP, access_version=access_version, frame=b"small talk", droppable=True)
+        self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[event]))
+        self.hub.repair_cause = None
+        await self.until_repaired()
+        await asyncio.sleep(0.01)
+
+    def come(self, seq: int, access_version: int) -> None:
+        """A message comes down."""
         messages = GroupMessages(group_id=GROUP, access_version=access_version, first_seq=seq, items=[b"{}"])
         self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, messages=[messages]))
         self.hub.repair_cause = None
+
+    async def message(self, seq: int, access_version: int) -> None:
+        """A message comes down and everything is written."""
+        self.come(seq, access_version)
         await asyncio.sleep(0.01)
 
 
@@ -186,3 +198,35 @@ async def test_a_store_that_fails_is_asked_again(place: Place, monkeypatch: pyte
     await place.message(6, 3)
     assert has_message(at_ann)
     assert not failures
+
+
+def has_small_talk(wire: Wire) -> bool:
+    return any(b"small talk" in data for data in wire.sent)
+
+
+@pytest.mark.parametrize("access_version", [0, 4])
+@pytest.mark.parametrize(("size", "without_focus"), [(1000, True), (1001, False)])
+async def test_small_talk_of_a_large_group_goes_to_who_looks_at_it(
+    place: Place, size: int, without_focus: bool, access_version: int
+) -> None:
+    ann, at_ann = place.connect(1, 3)
+    _, at_bob = place.connect(2, 3)
+    ann.focus = GROUP
+    # Nothing was read yet: the size is not known before the small talk asks for it.
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=max(3, access_version), size=size)
+    await place.typing(access_version)
+    assert has_small_talk(at_ann)
+    assert has_small_talk(at_bob) is without_focus
+    assert place.store.reads == 1
+    await place.typing()
+    assert place.store.reads == 1
+
+
+async def test_who_joined_a_group_before_its_first_read_hears_of_messages_stored_meanwhile(place: Place) -> None:
+    place.hub.mark_stale([GROUP])
+    _, at_ann = place.connect(1, 3)
+    place.come(6, 3)
+    place.store.now = MembersNow({1, 2}, last_seq=6, access_version=3, size=2)
+    await place.until_repaired()
+    await asyncio.sleep(0.01)
+    assert any(b'"gap"' in data and b'"from_seq":6' in data for data in at_ann.sent)

@@ -15,7 +15,7 @@ class LocalGroup:
     """`pushed_seq`: everything up to it was pushed or announced by gap. `stale`: members must be read again before the next push."""
 
     __slots__ = (
-        "_events", "_items", "_lost_from", "_max_items", "_metrics", "_pull_within_ms", "access_version", "connections",
+        "_events", "_items", "_large_members", "_lost_from", "_max_items", "_metrics", "_pull_within_ms", "access_version", "connections",
         "group_id", "last_push", "pushed_seq", "scheduled", "size", "stale",
     )  # fmt: skip
 
@@ -28,6 +28,7 @@ class LocalGroup:
         *,
         max_items: int,
         pull_within_ms: int,
+        large_members: int,
     ) -> None:
         self.group_id = group_id
         self.connections: dict[Connection, int] = {}
@@ -35,7 +36,7 @@ class LocalGroup:
         self.pushed_seq = pushed_seq
         self.access_version = access_version
         self.size = 0
-        """Members anywhere, as last read."""
+        """Members anywhere, as last read; 0: not read yet."""
         self.stale = False
         self.scheduled = False
         self.last_push = 0.0
@@ -45,6 +46,7 @@ class LocalGroup:
         self._metrics = metrics
         self._max_items = max_items
         self._pull_within_ms = pull_within_ms
+        self._large_members = large_members
 
     @property
     def last_seq(self) -> int:
@@ -92,7 +94,7 @@ class LocalGroup:
             connection.push(self.group_id, self.last_seq, frame)
 
     def add_event(self, frame: bytes, *, droppable: bool) -> None:
-        """An event for all members that must wait until they are read again; bounded like the messages."""
+        """An event for all members that waits until they are read; bounded like the messages."""
         if len(self._events) < self._max_items:
             self._events.append((frame, droppable))
 
@@ -101,7 +103,7 @@ class LocalGroup:
         if self._events:
             events, self._events = self._events, []
             for frame, droppable in events:
-                self.push_event(frame, droppable=droppable, large=False)
+                self.push_event(frame, droppable=droppable)
         if self._lost_from is not None:
             self._send_gap()
         if not self._items:
@@ -115,11 +117,12 @@ class LocalGroup:
             delivered = sum(connection.push(self.group_id, first_seq, frame) for connection in self.connections)
             self._metrics.messages_delivered.inc(delivered * len(packet))
 
-    def push_event(self, frame: bytes, *, droppable: bool, large: bool) -> None:
+    def push_event(self, frame: bytes, *, droppable: bool) -> None:
         """An event to every local connection; in a large group a droppable one only to those that look at the group."""
         shed = 0
+        focused_only = droppable and not 0 < self.size <= self._large_members
         for connection in self.connections:
-            if droppable and large and connection.focus != self.group_id:
+            if focused_only and connection.focus != self.group_id:
                 continue
             shed += not connection.push_event(frame, droppable=droppable)
         if shed:

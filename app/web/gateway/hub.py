@@ -62,7 +62,7 @@ class Hub:
         """Set while there is no connection."""
         self.empty.set()
         self.stale: dict[int, None] = {}
-        """Groups whose members must be read again; the repairer's work list."""
+        """Groups whose members must be read; the repairer's work list."""
         self.repair_cause: Cause | None = None
         """Set when every local group must be compared with the store."""
         self.work = asyncio.Event()
@@ -182,12 +182,15 @@ class Hub:
             return
         if event.access_version > group.access_version:
             self._mark_stale(group)
-        if not event.user_ids:
-            if group.stale:
-                group.add_event(frame, droppable=event.droppable)
-            else:
-                large = group.size > self._fan_out.large_group_members
-                group.push_event(frame, droppable=event.droppable, large=large)
+        if event.user_ids:
+            return
+        if event.droppable and not group.size:
+            # Whether the group is large decides who gets it.
+            self._read_soon(group)
+        if group.stale or group.group_id in self.stale:
+            group.add_event(frame, droppable=event.droppable)
+        else:
+            group.push_event(frame, droppable=event.droppable)
 
     def _on_head(self, head: Head) -> None:
         group = self._groups.get(head.group_id)
@@ -237,12 +240,15 @@ class Hub:
             if group is None:
                 continue
             now = members.get(group_id, NOBODY)
-            if group.access_version == 0:
-                # Created for somebody who just joined: what is there already comes by pull.
-                group.rebase(now.last_seq)
+            new = group.access_version == 0
+            if new:
+                # Made for somebody who just joined: what is there already comes by pull.
+                group.rebase(max(now.last_seq, group.last_seq))
             group.access_version = max(group.access_version, now.access_version)
             group.size = now.size
-            self._set_members(group, users, now)
+            added = self._set_members(group, users, now)
+            for connection in group.connections if new else added:
+                group.greet(connection)
             group.stale = group_id in self.stale
             if not group.stale:
                 group.push()
@@ -250,8 +256,12 @@ class Hub:
                     group.announce(now.last_seq)
             self._drop_if_empty(group)
 
-    def _set_members(self, group: LocalGroup, users: Container[int], now: MembersNow) -> None:
-        """Who connected during the read was not asked for: the membership it came with counts if it is of the same version."""
+    def _set_members(self, group: LocalGroup, users: Container[int], now: MembersNow) -> list[Connection]:
+        """Returns who was added.
+
+        Who connected during the read was not asked for: the membership it came with counts if it is of the same version.
+        """
+        added = []
         for connection, version in list(group.connections.items()):
             user_id = connection.principal.user_id
             if user_id not in users:
@@ -267,7 +277,8 @@ class Hub:
                 if connection not in group.connections:
                     group.connections[connection] = now.access_version
                     connection.groups.add(group.group_id)
-                    group.greet(connection)
+                    added.append(connection)
+        return added
 
     def mark_stale(self, group_ids: Iterable[int]) -> None:
         """Read the members of these groups again; groups that are not local yet get a place for it."""
@@ -275,7 +286,11 @@ class Hub:
             self._mark_stale(self._groups.get(group_id) or self._new_group(group_id, 0, 0))
 
     def _mark_stale(self, group: LocalGroup) -> None:
+        """Nothing is pushed to the group until its members were read."""
         group.stale = True
+        self._read_soon(group)
+
+    def _read_soon(self, group: LocalGroup) -> None:
         self.stale[group.group_id] = None
         self.work.set()
 
@@ -287,6 +302,7 @@ class Hub:
             self._metrics,
             max_items=self._fan_out.window_max_items,
             pull_within_ms=self._fan_out.pull_within_ms,
+            large_members=self._fan_out.large_group_members,
         )
         self._groups[group_id] = group
         return group
