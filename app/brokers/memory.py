@@ -47,9 +47,9 @@ class MemoryBroker(Broker):
         """Own all partitions. Raises RuntimeError while another subscription is open."""
         if self._subscription is not None:
             raise RuntimeError("the memory broker has one consumer at a time")
-        self._subscription = subscription = MemorySubscription(self, self._logs, listener)
         await listener.on_assigned(range(self.partitions))
-        return subscription
+        self._subscription = MemorySubscription(self, self._logs, listener)
+        return self._subscription
 
     def depth(self) -> int:
         """Un-committed records."""
@@ -123,5 +123,7 @@ class MemorySubscription(Subscription):
 
     async def close(self) -> None:
         """Give up all partitions; what is not committed waits for the next subscription."""
-        await self._listener.on_revoked(range(len(self._logs)))
-        self._broker.closed()
+        try:
+            await self._listener.on_revoked(range(len(self._logs)))
+        finally:
+            self._broker.closed()

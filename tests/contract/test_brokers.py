@@ -140,3 +140,23 @@ def test_partition_of_a_group_is_the_crc32_of_its_decimal_id() -> None:
     # Fixed values: another implementation, or another version, must put a group into the same partition.
     broker = MemoryBroker(16, 1)
     assert [broker.partition_of(group) for group in (1, 42, 9223372036854775807)] == [7, 8, 14]
+
+
+async def test_who_could_not_take_its_partitions_subscribes_again(broker: Broker) -> None:
+    class FailsOnce(Ownership):
+        tried = False
+
+        async def on_assigned(self, partitions: Sequence[int]) -> None:
+            if not self.tried:
+                self.tried = True
+                raise Busy("the store is away", retry_after_ms=1)
+            await super().on_assigned(partitions)
+
+    listener = FailsOnce()
+    await broker.append(1, [b"x"])
+    with pytest.raises(Busy):
+        await broker.subscribe(listener)
+    assert not listener.owned
+    subscription = await broker.subscribe(listener)
+    assert values(await take(subscription, 1), 1) == [b"x"]
+    await subscription.close()
