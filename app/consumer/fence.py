@@ -28,7 +28,7 @@ class Fence:
 
     async def on_assigned(self, partitions: Sequence[int]) -> None:
         """Raise the epochs in one statement, rows in rising order. Raises Busy when PostgreSQL is away."""
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.execute(
             """INSERT INTO partition_owner AS o (broker, partition, epoch, owner)
                SELECT $1, partition, 1, $3 FROM unnest($2::int[]) AS p (partition) ORDER BY partition
                ON CONFLICT (broker, partition)

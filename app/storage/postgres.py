@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import structlog
 
-from app.errors import Busy
+from app.errors import Busy, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -19,14 +19,16 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     TimeoutError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
+    # Shut down, starting, cancelled; disk or memory full, too many connections; a failing disk.
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    # A standby after a failover; deadlocks; locks; a schema that changed under a prepared statement.
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
 )
 """The store is away or asks to try again; the data are not at fault."""
 
@@ -81,19 +83,21 @@ class Postgres:
             pool.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection in autocommit mode."""
+    async def connection(self, *, commits: bool = False) -> AsyncIterator[Connection]:
+        """A connection in autocommit mode; `commits`: its statement changes something, so a lost answer leaves that unknown."""
         if self._pool is None:
             raise Busy("the server is starting or stopping", retry_after_ms=1000)
+        outcome: Outcome = "none"
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
+                outcome = "unknown" if commits else "none"
                 yield connection
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):
                 # asyncpg's client-side DataError is an InterfaceError too, but the data are at fault.
                 raise
             log.warning("postgres_unavailable", error=type(error).__name__, detail=str(error))
-            raise Busy("the database is not available; try again", retry_after_ms=1000, outcome="none") from error
+            raise Busy("the database is not available; try again", retry_after_ms=1000, outcome=outcome) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -132,10 +136,10 @@ class Postgres:
         async with self.connection() as connection:
             return await connection.fetchval(query, *args)
 
-    async def execute(self, query: str, *args: object) -> str:
-        """Run one statement; returns its command tag, for example `UPDATE 1`."""
-        async with self.connection() as connection:
-            return await connection.execute(query, *args)
+    async def execute(self, query: str, *args: object) -> list[asyncpg.Record]:
+        """Run one statement that changes something and commits by itself; the rows it returns."""
+        async with self.connection(commits=True) as connection:
+            return await connection.fetch(query, *args)
 
 
 async def _nothing_to_reset(_connection: Connection) -> None:

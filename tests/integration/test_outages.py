@@ -81,3 +81,48 @@ async def test_a_change_whose_commit_got_no_answer_is_said_to_be_unknown(dsn: st
         status, body = await ann.call("POST", "/groups", {"name": "lost", "visibility": "open"})
         assert (status, body["error"]["code"], body["error"]["outcome"]) == (503, "busy", "unknown")
         await ann.group()
+
+
+LOST_AT_UPDATE = """
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_terminate_backend(pg_backend_pid());
+    RETURN NEW;
+END $$;
+CREATE TRIGGER lose BEFORE UPDATE ON users FOR EACH ROW WHEN (NEW.display_name = 'lost') EXECUTE FUNCTION lose();
+"""
+
+
+async def test_a_single_statement_that_got_no_answer_is_said_to_be_unknown(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        admin = await asyncpg.connect(dsn)
+        await admin.execute(LOST_AT_UPDATE)
+        await admin.close()
+        status, body = await ann.call("PATCH", "/me", {"display_name": "lost"})
+        assert (status, body["error"]["outcome"]) == (503, "unknown")
+
+
+DISK_FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'disk_full';
+END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION full_disk();
+"""
+
+
+async def test_messages_wait_while_the_disk_of_the_database_is_full(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        group = await ann.group()
+        admin = await asyncpg.connect(dsn)
+        await admin.execute(DISK_FULL)
+        async with ann.socket() as a:
+            held = asyncio.ensure_future(a.send(group, "waits"))
+            await until_ready(server, ready=False)
+            assert not held.done()
+            await admin.execute("DROP TRIGGER full_disk ON messages")
+            assert (await held)["seq"] == 1
+        assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
+        await admin.close()

@@ -66,7 +66,7 @@ class MessageRepository:
         `marks` is (group_id, user_id) → seq; returns (group_id, user_id, seq) of those that moved.
         """
         keys = sorted(marks)
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.execute(
             """UPDATE group_members AS m SET last_read_seq = least(v.seq, s.last_seq)
                FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v (group_id, user_id, seq)
                JOIN group_seq AS s USING (group_id)
