@@ -148,7 +148,7 @@ class Groups(Section):
     max_members: Count
     max_groups_per_user: Count
     invite_ttl_s: Count
-    page_max: Count
+    page_max: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Messages(Section):
@@ -158,8 +158,7 @@ class Messages(Section):
     send_timeout_s: Seconds
     hot_size: Count
     hot_ttl_s: Count
-    history_page_max: Count
-    sync_groups_max: Count
+    history_page_max: Annotated[int, Field(ge=1, le=100)]
     sync_items_max: Count
     resume_items_max: Count
     resume_bytes_max: Count
