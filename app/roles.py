@@ -63,6 +63,14 @@ async def way_down(parts: Parts) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def way_up(parts: Parts) -> AsyncIterator[None]:
+    """The broker, for who appends and who reads."""
+    await parts.broker.start()
+    yield
+    await parts.broker.stop()
+
+
+@asynccontextmanager
 async def consuming(parts: Parts) -> AsyncIterator[None]:
     """The consumer; at the end it stores what is in the log already."""
     task = parts.supervisor.spawn(parts.consumer.run(), "consumer")
@@ -74,16 +82,17 @@ async def consuming(parts: Parts) -> AsyncIterator[None]:
                 await asyncio.sleep(DRAIN_LOOK_S)
     except TimeoutError:
         log.warning("log_not_drained", records=parts.broker.depth())
+    # It gives its partitions up before the broker goes.
+    task.cancel()
+    await asyncio.wait({task}, timeout=STOP_S)
 
 
 @asynccontextmanager
 async def sending(parts: Parts) -> AsyncIterator[None]:
     """The way of sends into the log, from sockets and HTTP."""
-    await parts.broker.start()
     parts.supervisor.spawn(parts.messages.producer.run(), "producer")
     parts.supervisor.spawn(parts.messages.producer.watch(), "producer_watch")
     yield
-    await parts.broker.stop()
 
 
 @asynccontextmanager
@@ -123,7 +132,7 @@ def _serve_sockets(app: web.Application, parts: Parts) -> None:
     app.add_routes(parts.gateway.endpoint.routes())
 
 
-COMMON = Feature((stores, way_down), _serve_health)
+COMMON = Feature((stores, way_down, way_up), _serve_health)
 CONSUMER = Feature((consuming,))
 API = Feature((sending,), _serve_api)
 GATEWAY = Feature((sending, sockets), _serve_sockets)
