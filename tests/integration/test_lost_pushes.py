@@ -49,12 +49,25 @@ async def test_the_last_message_before_a_quiet_time_is_announced(lossy: tuple[Se
     ann, bob = await server.users(2)
     group = await ann.group(bob)
     async with ann.socket() as a, bob.socket() as b:
+        await delivery.without_holes()
         delivery.lose = lambda channel, blob: bool(blob.messages)
         ack = await a.send(group, "the last one")
         assert ack["seq"] == 1
         gap = await b.event("gap", group_id=group)
         assert (gap["from_seq"], gap["to_seq"]) == (1, 1)
     assert [m["body"] for m in await bob.history(group)] == ["the last one"]
+
+
+async def test_a_hole_in_the_numbers_alone_is_found(lossy: tuple[Server, LossyDelivery]) -> None:
+    server, delivery = lossy
+    ann, bob = await server.users(2)
+    group = await ann.group(bob)
+    async with ann.socket() as a, bob.socket() as b:
+        # No head ever speaks of the message.
+        delivery.lose = lambda channel, blob: bool(blob.messages or blob.heads)
+        await a.send(group, "the last one")
+        gap = await b.event("gap", group_id=group)
+        assert (gap["from_seq"], gap["to_seq"]) == (1, 1)
 
 
 async def test_a_kicked_member_gets_and_posts_nothing_though_the_notice_is_lost(
@@ -80,6 +93,7 @@ async def test_a_head_alone_makes_a_gateway_look_at_its_members_again(lossy: tup
     ann, bob, eve = await server.users(3)
     group = await ann.group(bob, eve)
     async with bob.socket() as b:
+        await delivery.without_holes()
         delivery.lose = lambda channel, blob: bool(blob.events)
         await ann.ok("DELETE", f"/groups/{group}/members/{bob.id}")
         delivery.lose = lambda channel, blob: False

@@ -111,6 +111,12 @@ class Place:
         await self.until_repaired()
         await asyncio.sleep(0.01)
 
+    def change(self, access_version: int) -> None:
+        """A change of the members comes down."""
+        event = Event(group_id=GROUP, access_version=access_version, frame=b"joined", droppable=True)
+        self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[event]))
+        self.hub.repair_cause = None
+
     def come(self, seq: int, access_version: int) -> None:
         """A message comes down."""
         messages = GroupMessages(group_id=GROUP, access_version=access_version, first_seq=seq, items=[b"{}"])
@@ -230,3 +236,30 @@ async def test_who_joined_a_group_before_its_first_read_hears_of_messages_stored
     await place.until_repaired()
     await asyncio.sleep(0.01)
     assert any(b'"gap"' in data and b'"from_seq":6' in data for data in at_ann.sent)
+
+
+async def test_changes_that_never_stop_do_not_hold_messages_back(place: Place) -> None:
+    _, at_ann = place.connect(1, 3)
+    for version in range(4, 10):
+        # While the members are read as of one version, there is another already.
+        place.store.now = MembersNow({1}, last_seq=5, access_version=version, size=9000)
+        place.come(version + 2, version)
+        await place.store.reading.wait()
+        place.store.reading.clear()
+        place.change(version + 1)
+        at_ann.sent.clear()
+        place.store.gate.set()
+        async with asyncio.timeout(5):
+            while not has_message(at_ann):
+                await asyncio.sleep(0)
+        place.store.gate.clear()
+
+
+async def test_a_change_that_the_read_shows_already_is_not_read_again(place: Place) -> None:
+    place.connect(1, 3)
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=5, size=2)
+    place.change(4)
+    await place.store.reading.wait()
+    place.change(5)
+    await place.until_repaired()
+    assert place.store.reads == 1

@@ -19,8 +19,6 @@ from app.web.gateway.group import LocalGroup
 from app.web.gateway.streams import Cause, Streams
 
 K = TypeVar("K", int, UUID)
-NOBODY = MembersNow(user_ids=set(), last_seq=0, access_version=-1, size=0)
-"""Of a group that does not exist any more; no membership is of this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,8 @@ class Hub:
         self.empty = asyncio.Event()
         """Set while there is no connection."""
         self.empty.set()
-        self.stale: dict[int, None] = {}
-        """Groups whose members must be read; the repairer's work list."""
+        self.stale: dict[int, bool] = {}
+        """Groups whose members must be read, oldest first; true: their messages may have been missed too. The repairer's work list."""
         self.repair_cause: Cause | None = None
         """Set when every local group must be compared with the store."""
         self.work = asyncio.Event()
@@ -86,11 +84,14 @@ class Hub:
             group = self._groups.get(membership.group_id)
             if group is None:
                 group = self._new_group(membership.group_id, membership.last_seq, membership.access_version)
-            elif group.access_version != membership.access_version:
-                # One of the two was read before a change; only a new look tells.
-                self._mark_stale(group)
-            group.connections[connection] = membership.access_version
             connection.groups.add(group.group_id)
+            if membership.access_version < group.access_version:
+                # Read before a change that is known here; only a new look tells.
+                group.unsure[connection] = membership.access_version
+                self._read_soon(group)
+            else:
+                group.connections[connection] = membership.access_version
+                self._heard_of(group, membership.access_version)
 
     def remove(self, connection: Connection) -> None:
         """The connection is gone."""
@@ -102,6 +103,7 @@ class Hub:
             group = self._groups.get(group_id)
             if group is not None:
                 group.connections.pop(connection, None)
+                group.unsure.pop(connection, None)
                 self._drop_if_empty(group)
         connection.groups.clear()
         if not self.connections:
@@ -164,9 +166,8 @@ class Hub:
         group = self._groups.get(messages.group_id)
         if group is None:
             return
-        if messages.access_version > group.access_version:
-            self._mark_stale(group)
-        group.add(messages.first_seq, messages.items)
+        self._heard_of(group, messages.access_version)
+        group.add(messages.first_seq, messages.items, messages.access_version)
         self._schedule(group)
 
     def _on_event(self, event: Event) -> None:
@@ -180,26 +181,21 @@ class Hub:
                     group = self._new_group(event.group_id, 0, 0)
         if group is None:
             return
-        if event.access_version > group.access_version:
-            self._mark_stale(group)
+        self._heard_of(group, event.access_version)
         if event.user_ids:
             return
-        if event.droppable and not group.size:
+        if event.droppable and not group.size and not group.stale:
             # Whether the group is large decides who gets it.
             self._read_soon(group)
-        if group.stale or group.group_id in self.stale:
-            group.add_event(frame, droppable=event.droppable)
-        else:
-            group.push_event(frame, droppable=event.droppable)
+        group.add_event(event.access_version, frame, droppable=event.droppable)
 
     def _on_head(self, head: Head) -> None:
         group = self._groups.get(head.group_id)
         if group is None:
             return
-        if head.access_version > group.access_version:
-            self._mark_stale(group)
+        self._heard_of(group, head.access_version)
         if head.last_seq > group.last_seq:
-            group.announce(head.last_seq)
+            group.announce(head.last_seq, head.access_version)
 
     def _on_revoke(self, revoke: Revoke) -> None:
         self.close_sessions((UUID(bytes=sid) for sid in revoke.sids), revoke.reason)
@@ -208,7 +204,7 @@ class Hub:
 
     def _schedule(self, group: LocalGroup) -> None:
         """A group idle for a window is pushed at once; under load its messages collect for one window."""
-        if group.stale or group.scheduled or not group.waiting:
+        if group.scheduled or not group.ready:
             return
         # The window stretches so that writing takes at most a quarter of the time.
         window_s = min(max(self._fan_out.window_s, 4 * self.outlet.turn_s), self._fan_out.window_max_s)
@@ -221,25 +217,27 @@ class Hub:
 
     def _window_over(self, group: LocalGroup) -> None:
         group.scheduled = False
-        if not group.stale:
-            group.push()
+        group.push()
 
     # Repair; the reading is done by the repairer
 
-    def take_stale(self, at_most: int) -> list[int]:
-        """The groups to read now, oldest first. They stay stale until `refreshed`; one that is marked meanwhile is read once more."""
-        taken = list(islice(self.stale, at_most))
+    def take_stale(self, at_most: int) -> dict[int, bool]:
+        """The groups to read now, oldest first. They stay stale until `refreshed`; one that is marked meanwhile may be read once more."""
+        taken = dict(islice(self.stale.items(), at_most))
         for group_id in taken:
             del self.stale[group_id]
         return taken
 
-    def refreshed(self, groups: Iterable[int], users: Container[int], members: Mapping[int, MembersNow]) -> None:
+    def refreshed(self, taken: Mapping[int, bool], users: Container[int], members: Mapping[int, MembersNow]) -> None:
         """The members of these groups among these users were read again; groups not found do not exist any more."""
-        for group_id in groups:
+        for group_id, whole in taken.items():
             group = self._groups.get(group_id)
             if group is None:
                 continue
-            now = members.get(group_id, NOBODY)
+            now = members.get(group_id)
+            if now is None:
+                self._forget(group)
+                continue
             new = group.access_version == 0
             if new:
                 # Made for somebody who just joined: what is there already comes by pull.
@@ -249,50 +247,56 @@ class Hub:
             added = self._set_members(group, users, now)
             for connection in group.connections if new else added:
                 group.greet(connection)
+            seen = group.newest_version <= group.access_version and not group.unsure
+            if seen and not self.stale.get(group_id, True):
+                # Marked meanwhile, by a change that this read shows already.
+                del self.stale[group_id]
             group.stale = group_id in self.stale
-            if not group.stale:
-                group.push()
-                if now.last_seq > group.last_seq:
-                    group.announce(now.last_seq)
+            group.push()
+            if whole and now.last_seq > group.last_seq:
+                group.announce(now.last_seq, now.access_version)
             self._drop_if_empty(group)
 
     def _set_members(self, group: LocalGroup, users: Container[int], now: MembersNow) -> list[Connection]:
-        """Returns who was added.
-
-        Who connected during the read was not asked for: the membership it came with counts if it is of the same version.
-        """
+        """Returns who was added. Who connected during the read was not asked for: the version of their own membership decides."""
         added = []
-        for connection, version in list(group.connections.items()):
+        for connection, version in [*group.connections.items(), *group.unsure.items()]:
             user_id = connection.principal.user_id
+            if version > now.access_version or (version == now.access_version and user_id not in users):
+                continue
             if user_id not in users:
-                if version != now.access_version:
-                    self._mark_stale(group)
+                group.connections.pop(connection, None)
+                group.unsure[connection] = version
+                self._read_soon(group)
             elif user_id not in now.user_ids:
-                del group.connections[connection]
+                group.connections.pop(connection, None)
+                group.unsure.pop(connection, None)
                 connection.groups.discard(group.group_id)
-            else:
-                group.connections[connection] = now.access_version
         for user_id in now.user_ids:
             for connection in self._by_user.get(user_id, ()):
                 if connection not in group.connections:
-                    group.connections[connection] = now.access_version
+                    group.unsure.pop(connection, None)
                     connection.groups.add(group.group_id)
                     added.append(connection)
+                group.connections[connection] = now.access_version
         return added
 
     def mark_stale(self, group_ids: Iterable[int]) -> None:
-        """Read the members of these groups again; groups that are not local yet get a place for it."""
+        """Read these groups again, members and head; groups that are not local yet get a place for it."""
         for group_id in group_ids:
-            self._mark_stale(self._groups.get(group_id) or self._new_group(group_id, 0, 0))
+            group = self._groups.get(group_id) or self._new_group(group_id, 0, 0)
+            self._read_soon(group, whole=True)
 
-    def _mark_stale(self, group: LocalGroup) -> None:
-        """Nothing is pushed to the group until its members were read."""
+    def _read_soon(self, group: LocalGroup, *, whole: bool = False) -> None:
         group.stale = True
-        self._read_soon(group)
-
-    def _read_soon(self, group: LocalGroup) -> None:
-        self.stale[group.group_id] = None
+        self.stale[group.group_id] = whole or self.stale.get(group.group_id, False)
         self.work.set()
+
+    def _heard_of(self, group: LocalGroup, version: int) -> None:
+        """Something was committed under this version: read the members unless they are known as of then."""
+        group.newest_version = max(group.newest_version, version)
+        if version > group.access_version:
+            self._read_soon(group)
 
     def _new_group(self, group_id: int, pushed_seq: int, access_version: int) -> LocalGroup:
         group = LocalGroup(
@@ -307,8 +311,14 @@ class Hub:
         self._groups[group_id] = group
         return group
 
+    def _forget(self, group: LocalGroup) -> None:
+        for connection in (*group.connections, *group.unsure):
+            connection.groups.discard(group.group_id)
+        self.stale.pop(group.group_id, None)
+        del self._groups[group.group_id]
+
     def _drop_if_empty(self, group: LocalGroup) -> None:
-        if not group.connections and not group.stale:
+        if not group.connections and not group.unsure and not group.stale:
             self._groups.pop(group.group_id, None)
 
 

@@ -14,7 +14,10 @@ from app.web.gateway.hub import Hub
 
 log = structlog.get_logger(__name__)
 
-GROUPS_PER_READ = 500
+GROUPS_PER_READ = 50
+"""Up to 10,000 members each: a read stays short, and what waits for one group does not wait for 500 others."""
+PAUSE_S = 0.01
+"""After a read, so that a group whose members come and go all the time does not keep the process and the store busy."""
 MIN_WAIT_S, MAX_WAIT_S = 0.05, 2.0
 
 
@@ -54,6 +57,7 @@ class Repairer:
                     await self._compare_everything()
                 while self._hub.stale:
                     await self._refresh(self._hub.take_stale(GROUPS_PER_READ))
+                    await asyncio.sleep(PAUSE_S)
             except Busy:
                 log.warning("repair_waits_for_store", stale_groups=len(self._hub.stale))
                 await asyncio.sleep(wait_s)
@@ -80,11 +84,11 @@ class Repairer:
         if cause is not None:
             self._metrics.repairs.labels(cause).inc()
 
-    async def _refresh(self, group_ids: Sequence[int]) -> None:
+    async def _refresh(self, taken: Mapping[int, bool]) -> None:
         users = self._hub.local_users()
         try:
-            found = await self._members.members_among(group_ids, users)
+            found = await self._members.members_among(list(taken), users)
         except Busy:
-            self._hub.mark_stale(group_ids)
+            self._hub.mark_stale(taken)
             raise
-        self._hub.refreshed(group_ids, frozenset(users), found)
+        self._hub.refreshed(taken, frozenset(users), found)
