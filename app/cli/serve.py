@@ -16,7 +16,7 @@ from app import __version__
 from app.cli.listen import bind, refusal
 from app.cli.progress import LoggedProgress, Progress
 from app.cli.show import public_url
-from app.cli.stores import check_folder, open_stores
+from app.cli.stores import check_folder, explained, open_stores
 from app.roles import PARTS, build_app
 from app.settings import Collector, Settings
 from app.web.deadline import HeaderDeadline
@@ -122,7 +122,8 @@ async def _listen(
         shutdown_timeout=http.shutdown_timeout_s * HANDLER_SHARE,
     )
     stack.push_async_callback(_clean_up, runner, http.shutdown_timeout_s)
-    await runner.setup()
+    with explained():
+        await runner.setup()
     if runner.server is None:
         raise RuntimeError("a runner that is set up has a server")
     factory = deadline.guard(runner.server)

@@ -1,14 +1,16 @@
 """The stores a process works on: started where no address is given, reached otherwise, and migrated."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+import asyncpg
 from pydantic import SecretStr
 from rich.console import Console
 
 from app.cli.progress import Progress
 from app.cli.secret import dev_secret
+from app.errors import AppError, ConfigError
 from app.settings import Settings
 from app.storage.embedded import check_unlocked, embedded_servers
 from app.storage.migrate import migrate
@@ -59,6 +61,19 @@ async def open_stores(settings: Settings, on_step: Callable[[str], None]) -> Asy
         )
 
 
+@contextmanager
+def explained() -> Iterator[None]:
+    """What fails while the process starts, and an operator can put right, as one sentence. Raises ConfigError."""
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            f"PostgreSQL says: {error}. The user of IM_POSTGRES__DSN must own the database's tables; make it the owner of the database."
+        ) from None
+    except AppError as error:
+        raise ConfigError(f"The server cannot start: {error.message}.") from error
+
+
 async def migrate_only(settings: Settings) -> None:
     """Bring the database up to date, starting the embedded one for it if no address is given. Raises ConfigError."""
     dsn = settings.postgres.dsn.get_secret_value()
@@ -70,11 +85,12 @@ async def migrate_only(settings: Settings) -> None:
 
 
 async def _migrate(settings: Settings, dsn: str, on_step: Callable[[str], None]) -> None:
-    await migrate(
-        dsn,
-        wait_s=settings.postgres.startup_wait_s,
-        connect_timeout_s=settings.postgres.connect_timeout_s,
-        timeout_s=settings.postgres.migration_timeout_s,
-        on_step=on_step,
-    )
+    with explained():
+        await migrate(
+            dsn,
+            wait_s=settings.postgres.startup_wait_s,
+            connect_timeout_s=settings.postgres.connect_timeout_s,
+            timeout_s=settings.postgres.migration_timeout_s,
+            on_step=on_step,
+        )
     on_step("The database is up to date")

@@ -3,6 +3,7 @@
 import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
@@ -104,6 +105,7 @@ class Pages:
         try:
             await self._limits.check_address(form, request[CLIENT_IP])
             principal = await self._enter(form, username, password)
+            await self._end_earlier(request)
         except AppError as error:
             message, field = _explain(error, text)
             return await self._show_form(request, form, username, message, field, error.status)
@@ -114,6 +116,11 @@ class Pages:
         if form == "register":
             return (await self._accounts.register(username, password, None))[2]
         return (await self._accounts.login(username, password))[2]
+
+    async def _end_earlier(self, request: web.Request) -> None:
+        """Whoever has a copy of the cookie that this login replaces is out."""
+        with suppress(Unauthorized):
+            await self._sessions.revoke((await self._signed_in(request))[0])
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -1,5 +1,6 @@
 """The command line as a real process: what it prints, what it leaves behind, and how it ends."""
 
+import asyncio
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import psutil
 import pytest
 
@@ -214,6 +216,32 @@ def test_a_port_in_use_is_one_sentence_before_anything_starts(data_dir: Path) ->
         done = run(data_dir, IM_HTTP__PORT=str(port))
     assert f"Port {port} on 127.0.0.1 is in use by another program; stop that one or set IM_HTTP__PORT" in refusal(done)
     assert not data_dir.exists()
+
+
+async def test_a_database_user_without_rights_is_one_sentence(data_dir: Path, dsn: str, redis_url: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader")
+    stores = {"IM_POSTGRES__DSN": dsn.replace("magpie@", "reader@"), "IM_REDIS__URL": redis_url}
+    try:
+        sentence = refusal(await asyncio.to_thread(run, data_dir, IM_AUTH__SECRET=SECRET, **stores))
+        assert "permission denied for" in sentence
+        assert "owner" in sentence
+        await admin.execute("REVOKE pg_read_all_data FROM reader")
+        assert "permission denied" in refusal(await asyncio.to_thread(run, data_dir, "migrate", **stores))
+    finally:
+        await admin.execute("DROP ROLE reader")
+        await admin.close()
+
+
+async def test_a_full_house_of_processes_is_one_sentence(data_dir: Path, dsn: str, redis_url: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute(
+        "INSERT INTO worker_leases SELECT n, 'other', now() + interval '1 hour' FROM generate_series(0, 1023) AS n"
+    )
+    await admin.close()
+    stores = {"IM_POSTGRES__DSN": dsn, "IM_REDIS__URL": redis_url}
+    sentence = refusal(await asyncio.to_thread(run, data_dir, IM_AUTH__SECRET=SECRET, **stores))
+    assert "all 1024 worker ids are leased" in sentence
 
 
 def test_a_data_folder_that_cannot_be_written_is_one_sentence(data_dir: Path) -> None:

@@ -61,6 +61,23 @@ async def test_register_look_around_log_out(server: Server, browser: aiohttp.Cli
         assert response.status == 401
 
 
+async def test_a_new_login_ends_the_session_it_replaces(server: Server, browser: aiohttp.ClientSession) -> None:
+    await submit(browser, server, "register", username="ann_1", password=PASSWORD)
+    copied = {"Cookie": f"magpie={session_cookie(browser)}"}
+
+    async def status_of_copy() -> int:
+        async with server.http.get(f"{server.url}/api/v1/me", headers=copied) as response:
+            return response.status
+
+    await submit(browser, server, "login", username="ann_1", password="wrong1wrong")
+    assert await status_of_copy() == 200
+    status, path, _ = await submit(browser, server, "login", username="ann_1", password=PASSWORD)
+    assert (status, path) == (200, "/")
+    assert await status_of_copy() == 401
+    async with browser.get(f"{server.url}/api/v1/me") as response:
+        assert response.status == 200
+
+
 async def test_errors_stand_at_their_field_and_the_password_is_not_repeated(
     server: Server, browser: aiohttp.ClientSession
 ) -> None:
