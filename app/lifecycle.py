@@ -14,8 +14,8 @@ log = structlog.get_logger(__name__)
 class Supervisor:
     """Owns the background tasks of one application.
 
-    `spawn` starts a task that is expected to run until `stop`. If one ends by itself with an exception, the failure is logged and
-    `on_death` is called once (the process is asked to stop: a half-dead process loses messages, a dead one is restarted).
+    `spawn` starts a task that is expected to run until `end` or `stop`. If one ends in any other way, that is logged and
+    `on_death` is called (the process is asked to stop: a half-dead process loses messages, a dead one is restarted).
     """
 
     def __init__(self, on_death: Callable[[str], None]) -> None:
@@ -31,13 +31,19 @@ class Supervisor:
         return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or self._stopping:
+        if self._stopping or task not in self._tasks:
             return
-        error = task.exception()
-        if error is not None:
-            log.error("background_task_died", task=task.get_name(), exc_info=error)
-            self._on_death(task.get_name())
+        self._tasks.discard(task)
+        log.error("background_task_died", task=task.get_name(), exc_info=None if task.cancelled() else task.exception())
+        self._on_death(task.get_name())
+
+    async def end(self, task: asyncio.Task[None], timeout_s: float) -> None:
+        """Cancel one task and wait at most `timeout_s` seconds for it."""
+        self._tasks.discard(task)
+        task.cancel()
+        _, pending = await asyncio.wait({task}, timeout=timeout_s)
+        if pending:
+            log.warning("background_task_ignored_cancel", task=task.get_name())
 
     async def stop(self, timeout_s: float) -> None:
         """Cancel what still runs and wait at most `timeout_s` seconds for it."""

@@ -83,8 +83,7 @@ async def consuming(parts: Parts) -> AsyncIterator[None]:
     except TimeoutError:
         log.warning("log_not_drained", records=parts.broker.depth())
     # It gives its partitions up before the broker goes.
-    task.cancel()
-    await asyncio.wait({task}, timeout=STOP_S)
+    await parts.supervisor.end(task, STOP_S)
 
 
 @asynccontextmanager

@@ -118,8 +118,7 @@ class RedisPubSubDelivery(Delivery):
     async def stop(self) -> None:
         """Stop listening and close both clients."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=self._timeout_s)
+            await self._supervisor.end(self._task, self._timeout_s)
         await self._publisher.aclose()
         await self._subscriber.aclose()
 
