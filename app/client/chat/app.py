@@ -33,6 +33,10 @@ from app.errors import AppError, ConfigError
 
 TYPING_EVERY_S = 3
 """Telling others that we type more often would only cost."""
+LEAVE_S = 5
+"""Who leaves waits this long for messages on their way."""
+QUIET_S = 0.3
+"""The first of it without a word."""
 READ_EVERY_S = 1
 """Read marks are told at most this often."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -85,6 +89,7 @@ class Chat:
             console, prompt=self._prompt, status=self._status, complete=self._complete, on_typing=self._on_typing
         )
         self._commands = Commands(client, self._screen, self._names, self, text)
+        self._sending: set[asyncio.Task[None]] = set()
         self._typing = asyncio.Event()
         self._shown = asyncio.Event()
 
@@ -99,6 +104,7 @@ class Chat:
                 background = [tasks.create_task(coroutine) for coroutine in work]
                 with self._screen.keyboard():
                     await self._read_lines(tasks)
+                await self._finish_sending()
                 for task in background:
                     task.cancel()
         except* SessionEnded as group:
@@ -134,7 +140,23 @@ class Chat:
             elif line and self.room is None:
                 await self._screen.show(problem(self._text("no_open_group")))
             elif line and self.room is not None:
-                tasks.create_task(self._send(self.room.group_id, line.removeprefix("/")))
+                sending = tasks.create_task(self._send(self.room.group_id, line.removeprefix("/")))
+                self._sending.add(sending)
+                sending.add_done_callback(self._sending.discard)
+
+    async def _finish_sending(self) -> None:
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=QUIET_S)
+        if not self._sending:
+            return
+        await self._screen.show(notice(self._text("leaving", count=len(self._sending), seconds=LEAVE_S)))
+        self._screen.flush()
+        _, pending = await asyncio.wait(self._sending, timeout=LEAVE_S)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+            self._screen.flush()
 
     async def _send(self, group_id: str, body: str) -> None:
         """Typing goes on meanwhile; the message itself appears when it comes back like everybody's."""
@@ -143,6 +165,9 @@ class Chat:
             await self._client.send(group_id, body)
         except SessionEnded:
             raise
+        except asyncio.CancelledError:
+            reason = self._text("no_answer_yet")
+            await self._screen.show(problem(self._text("maybe_sent", reason=reason, text=body)))
         except (AppError, ClientError) as error:
             unknown = isinstance(error, ConnectionLost) or (isinstance(error, AppError) and error.outcome == "unknown")
             key = "maybe_sent" if unknown else "not_sent"

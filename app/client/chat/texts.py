@@ -33,6 +33,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "ask_again": ("The same again: ", "再次输入："),
     "not_the_same": ("The two passwords differ.", "两次输入的密码不一致。"),
     "bye": ("Bye.", "再见。"),
+    "leaving": ("Waiting up to {seconds} s for {count} messages to be sent …", "正在等待 {count} 条消息发送，最多 {seconds} 秒……"),
     # Groups
     "groups": ("Your groups", "我的群组"),
     "no_groups": (
@@ -100,6 +101,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "It is not known whether this was sent: {reason} Your text was: {text}",
         "不确定是否已发送：{reason} 原文：{text}",
     ),
+    "no_answer_yet": ("there was no answer yet.", "尚未收到答复。"),
     "wait": ("Try again in {seconds} s.", "请在 {seconds} 秒后重试。"),
     "error_bad_request": ("{message}", "输入无效：{message}"),
     "error_unauthorized": ("{message}", "身份验证失败：{message}"),
