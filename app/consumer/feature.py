@@ -4,8 +4,8 @@ from app.brokers.base import Broker
 from app.consumer.dead_letters import DeadLetters
 from app.consumer.fence import Fence
 from app.consumer.loop import Consumer
+from app.consumer.proposer import Proposer
 from app.consumer.publish import BatchPublisher
-from app.consumer.sequence import Sequence
 from app.consumer.store import BatchStore, Groups, Stamper, WordFilter
 from app.delivery.base import Delivery
 from app.delivery.publisher import Publisher
@@ -36,9 +36,9 @@ def build_consumer(
 ) -> Consumer:
     """`owner` stands in `partition_owner`. Does no I/O."""
     fence = Fence(postgres, broker.name, owner)
-    sequence = Sequence(redis, metrics)
-    store = BatchStore(postgres, messages.repository, groups, sequence, words, ids, fence, crash, metrics)
-    publish = BatchPublisher(messages.hot, sequence, publisher, delivery, crash, metrics)
+    proposer = Proposer(redis, metrics)
+    store = BatchStore(postgres, messages.repository, groups, proposer, words, ids, fence, crash, metrics)
+    publish = BatchPublisher(messages.hot, proposer, publisher, delivery, crash, metrics)
     return Consumer(
         broker,
         fence,

@@ -53,7 +53,8 @@ class Fence:
         """
         mine: Mapping[int, int] = {p: self._epochs.get(p, 0) for p in partitions}
         rows = await connection.fetch(
-            "SELECT partition, epoch FROM partition_owner WHERE broker = $1 AND partition = ANY($2::int[]) FOR SHARE",
+            """SELECT partition, epoch FROM partition_owner WHERE broker = $1 AND partition = ANY($2::int[])
+               ORDER BY partition FOR SHARE""",
             self._broker,
             list(mine),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.consumer.sequence import Sequence as SequenceSource
+from app.consumer.proposer import Proposer
 from app.consumer.store import Committed, Outcome
 from app.delivery.base import Delivery, DeliveryUnavailable
 from app.delivery.publisher import Publisher
@@ -19,14 +19,14 @@ class BatchPublisher:
     def __init__(
         self,
         hot: HotCache,
-        sequence: SequenceSource,
+        proposer: Proposer,
         publisher: Publisher,
         delivery: Delivery,
         crash: CrashPoint,
         metrics: Metrics,
     ) -> None:
         self._hot = hot
-        self._sequence = sequence
+        self._proposer = proposer
         self._publisher = publisher
         self._delivery = delivery
         self._crash = crash
@@ -36,7 +36,7 @@ class BatchPublisher:
         """Raises redis errors or DeliveryUnavailable when something could not be handed over."""
         by_group = _by_group(batch.outcomes)
         with self._metrics.stage("cache"):
-            await self._sequence.correct(batch.proposed, {group: head[0] for group, head in batch.heads.items()})
+            await self._proposer.correct(batch.proposed, {group: head[0] for group, head in batch.heads.items()})
             if by_group:
                 await self._hot.store({group: [(m.seq, m.item) for m in found] for group, found in by_group.items()})
         self._crash("before_publish")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.consumer.fence import Fence
-from app.consumer.sequence import Sequence as SequenceSource
+from app.consumer.proposer import Proposer
 from app.errors import AppError, Conflict, NotFound, Rejected
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
@@ -77,7 +77,7 @@ class BatchStore:
         postgres: Postgres,
         messages: MessageRepository,
         groups: Groups,
-        sequence: SequenceSource,
+        proposer: Proposer,
         words: WordFilter,
         ids: Stamper,
         fence: Fence,
@@ -87,7 +87,7 @@ class BatchStore:
         self._postgres = postgres
         self._messages = messages
         self._groups = groups
-        self._sequence = sequence
+        self._proposer = proposer
         self._words = words
         self._ids = ids
         self._fence = fence
@@ -100,9 +100,9 @@ class BatchStore:
         for send in sends:
             first.setdefault(send.key, send)
         refused: dict[Key, AppError] = {}
-        bodies = self._filter(first.values(), refused)
+        bodies = {key: body for key, send in first.items() if (body := self._words.filtered(send.body)) is not None}
         with self._metrics.stage("propose"):
-            proposed = await self._sequence.propose(Counter(key[0] for key in bodies))
+            proposed = await self._proposer.propose(Counter(key[0] for key in bodies))
 
         with self._metrics.stage("commit"):
             async with self._postgres.transaction() as connection:
@@ -110,8 +110,9 @@ class BatchStore:
                 heads = await self._groups.lock_seqs(connection, sorted({key[0] for key in first}))
                 # A statement of its own after the locks: only now does its snapshot hold what a previous owner committed.
                 known = await self._messages.find_repeats(connection, list(first))
-                candidates = [send for key, send in first.items() if key not in known and key in bodies]
+                candidates = [send for key, send in first.items() if key not in known]
                 candidates = await self._permitted(connection, candidates, heads, refused)
+                candidates = _clean(candidates, bodies, refused)
                 new, last_seqs = self._number(candidates, bodies, heads)
                 if new:
                     await self._messages.insert(connection, _rows(candidates, new, bodies))
@@ -121,16 +122,6 @@ class BatchStore:
         self._metrics.messages_stored.inc(len(new))
         stored = known | {message.key: message for message in new}
         return Committed([_outcome(send, first, stored, known, refused) for send in sends], heads, proposed)
-
-    def _filter(self, sends: Iterable[Send], refused: dict[Key, AppError]) -> dict[Key, str]:
-        bodies = {}
-        for send in sends:
-            body = self._words.filtered(send.body)
-            if body is None:
-                refused[send.key] = Rejected("the message contains a word that is not allowed here")
-            else:
-                bodies[send.key] = body
-        return bodies
 
     async def _permitted(
         self,
@@ -174,6 +165,17 @@ class BatchStore:
             ts = self._ids.timestamp_ms(message_id)
             stored.append(to_stored(send.key, seq, message_id, ts, send.kind, bodies[send.key], send.content_hash))
         return stored, last_seqs
+
+
+def _clean(candidates: Iterable[Send], bodies: Mapping[Key, str], refused: dict[Key, AppError]) -> list[Send]:
+    """Those the word filter lets through; said to members only."""
+    clean = []
+    for send in candidates:
+        if send.key in bodies:
+            clean.append(send)
+        else:
+            refused[send.key] = Rejected("the message contains a word that is not allowed here")
+    return clean
 
 
 def _rows(sends: Sequence[Send], stored: Sequence[StoredMessage], bodies: Mapping[Key, str]) -> list[Row]:

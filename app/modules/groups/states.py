@@ -31,7 +31,7 @@ class GroupStates:
     ) -> dict[tuple[int, int], AppError | None]:
         """(group_id, user_id) → None when the user may post now.
 
-        Else NotFound (outsider, former member, disbanded or unknown group) or Forbidden (muted; details `muted_until` in ms since 1970).
+        Else NotFound (outsider, former member, disbanded or unknown group) or Forbidden (muted).
         """
         members = await self._repository.senders(connection, pairs)
         return {pair: _muted(members[pair]) if pair in members else no_such_group() for pair in pairs}
@@ -59,4 +59,4 @@ class GroupStates:
 def _muted(muted_until: int | None) -> AppError | None:
     if muted_until is None:
         return None
-    return Forbidden("you are muted in this group for now", details={"muted_until": muted_until})
+    return Forbidden("you are muted in this group for now")

@@ -50,7 +50,8 @@ class MessageRepository:
                CROSS JOIN LATERAL (
                    SELECT * FROM messages
                    WHERE group_id = r.group_id AND seq BETWEEN r.first_seq AND r.last_seq
-                   ORDER BY seq OFFSET 0) AS m""",
+                   ORDER BY seq OFFSET 0) AS m
+               ORDER BY m.group_id, m.seq""",
             groups,
             [ranges[group][0] for group in groups],
             [ranges[group][1] for group in groups],

@@ -1,7 +1,6 @@
 """The word filter: rejects or masks messages that contain a word of the list, which is read again whenever its file changes."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,14 +14,6 @@ log = structlog.get_logger(__name__)
 Mode = Literal["reject", "mask"]
 Signature = tuple[int, int, int]
 """Inode, time of change in ns, and size: a file that was written again has another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`masked_text` is the text to store: unchanged for `pass`, None for `reject`."""
-
-    action: Literal["pass", "reject", "mask"]
-    masked_text: str | None
 
 
 class WordFilter:
@@ -51,8 +42,10 @@ class WordFilter:
     async def run(self) -> None:
         """Read the list again when its file has changed, until cancelled. A file that cannot be read leaves the old list in place."""
         failed = ""
-        while self._path is not None:
+        while True:
             await asyncio.sleep(self._reload_s)
+            if self._path is None:
+                continue
             try:
                 await asyncio.to_thread(self._reload, self._path)
                 failed = ""
@@ -61,21 +54,17 @@ class WordFilter:
                     log.error("word_list_not_loaded", reason=str(error), kept_words=len(self._words))
                 failed = str(error)
 
-    def verdict(self, text: str) -> Verdict:
-        """What to do with a message."""
+    def filtered(self, text: str) -> str | None:
+        """The message as it may be stored; None: rejected."""
         if self._mode == "reject":
-            return Verdict("reject", None) if self._words.occurs_in(text) else Verdict("pass", text)
+            return None if self._words.occurs_in(text) else text
         spans = self._words.spans_in(text)
         if not spans:
-            return Verdict("pass", text)
+            return text
         characters = list(text)
         for start, end in spans:
             characters[start:end] = "*" * (end - start)
-        return Verdict("mask", "".join(characters))
-
-    def filtered(self, body: str) -> str | None:
-        """The body as it may be stored; None: rejected."""
-        return self.verdict(body).masked_text
+        return "".join(characters)
 
     def _reload(self, path: Path) -> None:
         """In a thread. Raises OSError, ValueError."""

@@ -17,7 +17,7 @@ CORRECT = Script(
 )
 
 
-class Sequence:
+class Proposer:
     """Asks for numbers and puts Redis right. Methods raise redis errors when Redis is away."""
 
     def __init__(self, redis: Redis, metrics: Metrics) -> None:
