@@ -176,6 +176,14 @@ class Producer(Section):
     batch_max: Count
 
 
+class Lookups(Section):
+    """Questions that many connections and requests ask at once: is a session valid, which groups has a user."""
+
+    linger_ms: Annotated[float, Field(ge=0)]
+    batch_max: Count
+    waiting_max: Count
+
+
 class Consumer(Section):
     """Batches from the log to the store."""
 
@@ -210,8 +218,6 @@ class Gateway(Section):
     backoff_base_ms: Count
     backoff_max_ms: Count
     backoff_jitter: Annotated[float, Field(ge=0, le=1)]
-    load_batch_max: Count
-    load_waiting_max: Count
 
 
 class Moderation(Section):
@@ -272,6 +278,7 @@ class Settings(BaseSettings):
     limits: Limits
     groups: Groups
     messages: Messages
+    lookups: Lookups
     producer: Producer
     consumer: Consumer
     gateway: Gateway

@@ -16,9 +16,8 @@ from app.protocol.fields import ID_PATTERN, MAX_INT64
 SUBPROTOCOL = "im.v1.json"
 FEATURES = ("resume", "typing", "read")
 
-CLOSE_DRAIN, CLOSE_SLOW, CLOSE_GOING_AWAY = 4000, 4001, 4002
-CLOSE_KICKED, CLOSE_REVOKED, CLOSE_PROTOCOL = 4500, 4501, 4502
-CLOSE_TOO_BIG = 1009
+CLOSE_SLOW, CLOSE_GOING_AWAY = 4001, 4002
+CLOSE_REVOKED, CLOSE_PROTOCOL = 4501, 4502
 
 GroupId = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]

@@ -47,9 +47,9 @@ def accounts_feature(
         ttl_s=o.token_ttl_s,
         cache_s=o.session_cache_s,
         cache_max=o.session_cache_max,
-        linger_s=settings.producer.linger_ms / 1000,
-        batch_max=settings.gateway.load_batch_max,
-        waiting_max=settings.gateway.load_waiting_max,
+        linger_s=settings.lookups.linger_ms / 1000,
+        batch_max=settings.lookups.batch_max,
+        waiting_max=settings.lookups.waiting_max,
     )
     passwords = Passwords(rounds=o.bcrypt_rounds, threads=o.bcrypt_threads, max_waiting=o.bcrypt_max_waiting)
     service = AccountService(postgres, accounts, sessions, passwords, ids)

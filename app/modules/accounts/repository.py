@@ -57,7 +57,8 @@ class SessionRepository:
         self._postgres = postgres
 
     async def add(self, connection: Connection, sid: UUID, user_id: int, expires_at: int) -> None:
-        """Insert a session; `expires_at` in seconds since 1970."""
+        """Insert a session, and forget those of this user that ended by themselves; `expires_at` in seconds since 1970."""
+        await connection.execute("DELETE FROM sessions WHERE user_id = $1 AND expires_at < now()", user_id)
         await connection.execute(
             "INSERT INTO sessions (sid, user_id, expires_at) VALUES ($1, $2, $3)",
             sid,

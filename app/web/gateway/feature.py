@@ -75,9 +75,9 @@ def gateway_feature(
     connect_loader = Loader(
         groups.states,
         sessions,
-        batch_max=o.load_batch_max,
-        waiting_max=o.load_waiting_max,
-        linger_s=settings.producer.linger_ms / 1000,
+        batch_max=settings.lookups.batch_max,
+        waiting_max=settings.lookups.waiting_max,
+        linger_s=settings.lookups.linger_ms / 1000,
     )
     limits = SocketLimits(
         max_connections=o.max_connections,
