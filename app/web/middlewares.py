@@ -135,7 +135,7 @@ def _note(request: web.Request, status: int, seconds: float, metrics: Metrics) -
     metrics.http_requests.labels(request.method if request.method in _METHODS else "other", route, str(status)).inc()
     if route != "/ws":
         metrics.http_seconds.labels(route).observe(seconds)
-    level = log.warning if status >= 500 else log.info
+    level = log.debug if route in _PROBES else log.warning if status >= 500 else log.info
     level(
         "request_answered",
         method=request.method,
@@ -147,4 +147,6 @@ def _note(request: web.Request, status: int, seconds: float, metrics: Metrics) -
     )
 
 
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds, and what they would tell is logged when it changes."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

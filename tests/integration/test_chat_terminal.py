@@ -17,6 +17,8 @@ async def server(dsn: str, redis_url: str) -> AsyncIterator[Server]:
 
 async def register(screen: Terminal, name: str) -> None:
     await screen.see("[l]og in or [r]egister?")
+    screen.enter("/create team")
+    await screen.see("[l]og in or [r]egister?")
     screen.enter("r")
     await screen.see("User name:")
     screen.enter(name)

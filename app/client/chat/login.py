@@ -19,17 +19,21 @@ async def log_in(url: str, user: str | None, console: Console, text: Texts) -> L
         # The first call tells whether there is a server, before anybody types a password.
         await probe(api)
         while True:
-            register = (await _ask(text("login_or_register"))).strip().lower().startswith("r")
+            choice = (await _ask(text("login_or_register"))).strip().lower()
+            if choice[:1] not in ("l", "r"):
+                continue
             name = user or (await _ask(text("ask_user"))).strip()
             try:
-                if register:
+                if choice[0] == "r":
                     if (password := await _new_password(console, text)) is None:
                         continue
                     return await api.register(name, password)
                 return await api.login(name, await _ask(text("ask_password"), hidden=True))
-            except (BadRequest, Conflict, RateLimited, Unauthorized) as error:
+            except (BadRequest, Conflict) as error:
                 console.print(problem(text.error(error)))
-                user = None
+                user = None  # another name is needed
+            except (RateLimited, Unauthorized) as error:
+                console.print(problem(text.error(error)))
 
 
 async def probe(api: Api) -> None:
