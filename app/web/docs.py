@@ -86,7 +86,7 @@ def _type(schema: Mapping[str, Any]) -> str:
         return " | ".join(map(str, schema["enum"]))
     low, high = schema.get("minimum"), schema.get("maximum")
     bounds = f", {low} to {high}" if low is not None and high is not None else ""
-    default = f", default {schema['default']}" if schema.get("default") is not None else ""
+    default = f", default {schema['default']}" if schema.get("default") not in (None, "") else ""
     return f"{kind}{bounds}{default}"
 
 
