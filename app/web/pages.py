@@ -35,10 +35,13 @@ class GroupLister(Protocol):
         """A page with `items`."""
 
 
-class FormLimits(Protocol):
-    """Rate limits by address."""
+class PageLimits(Protocol):
+    """Rate limits of forms by address, of other pages by user."""
 
     async def check_address(self, limit: Form, address: str) -> None:
+        """Raises RateLimited."""
+
+    async def check_user(self, limit: Literal["api"], user_id: int) -> None:
         """Raises RateLimited."""
 
 
@@ -50,7 +53,7 @@ class Pages:
         accounts: AccountService,
         sessions: SessionService,
         groups: GroupLister,
-        limits: FormLimits,
+        limits: PageLimits,
         document: Callable[[], Mapping[str, Any]],
         public_url: str,
         *,
@@ -83,6 +86,7 @@ class Pages:
     async def _home(self, request: web.Request) -> web.StreamResponse:
         try:
             principal, csrf = await self._signed_in(request)
+            await self._limits.check_user("api", principal.user_id)
             user = await self._accounts.get(principal.user_id)
         except (Unauthorized, NotFound):
             return _see("/login")
@@ -161,7 +165,10 @@ class Pages:
         return response
 
     def _url(self, request: web.Request) -> str:
-        return self._public_url or str(request.url.origin())
+        try:
+            return self._public_url or str(request.url.origin())
+        except ValueError:
+            raise BadRequest("the Host header names no host") from None
 
 
 def _see(path: str) -> web.Response:

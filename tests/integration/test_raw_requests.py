@@ -31,11 +31,13 @@ async def cookie(server: Server) -> bytes:
         return "; ".join(f"{c.key}={c.value}" for c in browser.cookie_jar).encode()
 
 
-async def raw(server: Server, start: bytes, *headers: bytes, body: bytes = b"") -> tuple[int, bytes]:
+async def raw(
+    server: Server, start: bytes, *headers: bytes, body: bytes = b"", at: bytes = b"localhost"
+) -> tuple[int, bytes]:
     """Status and the whole answer. Raises TimeoutError."""
     host, port = server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    lines = (start + b" HTTP/1.1", b"Host: localhost", b"Connection: close", *headers)
+    lines = (start + b" HTTP/1.1", b"Host: " + at, b"Connection: close", *headers)
     writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
     async with asyncio.timeout(5):
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -119,3 +121,11 @@ async def test_a_form_that_does_not_arrive_is_cut(server: Server, cookie: bytes,
     status, answer = await raw(server, b"POST " + path, *headers, body=b"csrf=")
     assert status == 422
     assert b"not arrive in time" in answer
+
+
+@pytest.mark.parametrize("path", [b"/", b"/login", b"/api/docs", b"/api/v1/me", b"/ws"])
+@pytest.mark.parametrize("at", [b"a b", b"[::1", b"\xff", b"", b"a:b", b"a:99999", b"a@b", b"<script>", b"x" * 5000])
+async def test_hosts_that_are_none(server: Server, cookie: bytes, path: bytes, at: bytes) -> None:
+    status, answer = await raw(server, b"GET " + path, b"Cookie: " + cookie, at=at)
+    assert status < 500, answer
+    assert b"<script>" not in answer
