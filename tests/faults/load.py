@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
 import random
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 import msgspec
@@ -149,15 +152,40 @@ class Load:
         )
 
 
+@dataclass(frozen=True)
+class Size:
+    """Of a load; another one by `FAULTS_LOAD=users,group_size,groups_per_user,messages_per_second`."""
+
+    users: int = 24
+    group_size: int = 8
+    groups_per_user: int = 2
+    rate: float = 120.0
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """Raises ValueError."""
+        given = os.environ.get("FAULTS_LOAD")
+        if not given:
+            return cls()
+        users, group_size, groups_per_user, rate = given.split(",")
+        return cls(int(users), int(group_size), int(groups_per_user), float(rate))
+
+
 @asynccontextmanager
-async def loading(
-    server: ServerProcess, path: Path, *, seed: int, users: int = 24, rate: float = 120.0
-) -> AsyncIterator[Load]:
+async def loading(server: ServerProcess, path: Path, *, seed: int) -> AsyncIterator[Load]:
     """Run a load while the block does harm; after it everything is drained, read and judged.
 
     Fails the test when there is an anomaly; the history stays in `path`.
     """
-    shape = Shape(users=users, group_size=8, groups_per_user=2, senders=users, rate=1.0, duration_s=1.0)
+    size = Size.of_environment()
+    shape = Shape(
+        users=size.users,
+        group_size=size.group_size,
+        groups_per_user=size.groups_per_user,
+        senders=size.users,
+        rate=1.0,
+        duration_s=1.0,
+    )
     people = await seed_population(server.dsn, server.secret, shape, seed)
     tally = Tally()
     with Recorder(path) as recorder:
@@ -166,7 +194,7 @@ async def loading(
         ) as http:
             place = Place(server.url, http, recorder, tally)
             members = [Member(p.user_id, p.token, p.groups, place, seed) for p in people]
-            load = Load(server, place, members, rate, seed)
+            load = Load(server, place, members, size.rate, seed)
             tasks = [asyncio.create_task(member.run()) for member in members]
             try:
                 await load.until_online(20)
