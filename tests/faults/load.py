@@ -156,18 +156,16 @@ class Load:
 class Size:
     """Of a load; another one by `FAULTS_LOAD=users,group_size,groups_per_user,messages_per_second`."""
 
-    users: int = 24
-    group_size: int = 8
-    groups_per_user: int = 2
-    rate: float = 120.0
+    users: int
+    group_size: int
+    groups_per_user: int
+    rate: float
 
     @classmethod
     def of_environment(cls) -> Self:
         """Raises ValueError."""
-        given = os.environ.get("FAULTS_LOAD")
-        if not given:
-            return cls()
-        users, group_size, groups_per_user, rate = given.split(",")
+        usual = "200,10,1,500" if os.environ.get("FAULTS") == "full" else "24,8,2,120"
+        users, group_size, groups_per_user, rate = os.environ.get("FAULTS_LOAD", usual).split(",")
         return cls(int(users), int(group_size), int(groups_per_user), float(rate))
 
 
