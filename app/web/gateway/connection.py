@@ -15,6 +15,7 @@ from app.modules.messages.producer import answer_error
 from app.protocol import frames, wsframe
 from app.protocol.endpoint import Principal
 from app.protocol.magpie_pb2 import Answer
+from app.web.gateway.bucket import LocalBucket
 
 WRITES_PER_TURN = 500
 """A socket write takes about 13 µs: this many keep one turn of the loop under 10 ms."""
@@ -219,25 +220,3 @@ class Connection:
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._transport.abort()
-
-
-class LocalBucket:
-    """A token bucket in this process: `per_second` a second, at most `burst` at once."""
-
-    __slots__ = ("_at", "_burst", "_per_second", "_tokens")
-
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._tokens = burst
-        self._at = monotonic()
-
-    def take(self) -> float:
-        """0.0 = granted, else seconds until a token is there."""
-        now = monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
-        self._at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._per_second

@@ -14,8 +14,9 @@ from app.errors import AppError, Busy, RateLimited
 from app.metrics import Metrics
 from app.protocol import frames
 from app.protocol.endpoint import Principal
+from app.web.gateway.bucket import LocalBucket
 from app.web.gateway.commands import Commands
-from app.web.gateway.connection import Connection, LocalBucket
+from app.web.gateway.connection import Connection
 from app.web.gateway.hub import Hub
 from app.web.gateway.loader import Loader
 from app.web.gateway.sweeper import Closer
