@@ -20,6 +20,7 @@ from app.web.gateway.hub import FanOut, Hub
 from app.web.gateway.repair import Repairer
 
 GROUP = 7
+SMALL_TALK = Event(group_id=GROUP, frame=b"small talk", droppable=True)
 
 
 class Wire:
@@ -44,13 +45,19 @@ class Store:
     def __init__(self) -> None:
         self.now: MembersNow | None = MembersNow({1, 2}, last_seq=5, access_version=3, size=2)
         self.gate = asyncio.Event()
+        self.pool = asyncio.Event()
+        """Unset: a read waits for a connection before it takes its snapshot."""
+        self.pool.set()
+        self.compared = 0
         self.reading = asyncio.Event()
         self.reads = 0
 
     async def members_among(self, group_ids: Sequence[int], user_ids: Sequence[int]) -> Mapping[int, MembersNow]:
         self.reads += 1
-        found, asked = self.now, set(user_ids)
+        asked = set(user_ids)
         self.reading.set()
+        await self.pool.wait()
+        found = self.now
         await self.gate.wait()
         if found is None:
             return {}
@@ -58,6 +65,7 @@ class Store:
         return dict.fromkeys(group_ids, seen)
 
     async def group_ids_of(self, user_ids: Sequence[int]) -> set[int]:
+        self.compared += 1
         return {GROUP}
 
     async def valid(self, sids: Sequence[UUID]) -> set[UUID]:
@@ -76,6 +84,12 @@ class Place:
 
     def connect(self, user_id: int, access_version: int) -> tuple[Connection, Wire]:
         """A connection whose membership was read at `access_version`."""
+        connection, wire = self.register(user_id)
+        self.hub.join(connection, [Membership(GROUP, last_seq=5, access_version=access_version)])
+        return connection, wire
+
+    def register(self, user_id: int) -> tuple[Connection, Wire]:
+        """A connection whose session and memberships are still being read."""
         wire = Wire()
         connection = Connection(
             user_id,
@@ -89,7 +103,6 @@ class Place:
             frames_per_second=20,
         )
         self.hub.register(connection)
-        self.hub.join(connection, [Membership(GROUP, last_seq=5, access_version=access_version)])
         return connection, wire
 
     async def a_read_is_under_way(self) -> None:
@@ -115,6 +128,13 @@ class Place:
         """A change of the members comes down."""
         event = Event(group_id=GROUP, access_version=access_version, frame=b"joined", droppable=True)
         self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[event]))
+        self.hub.repair_cause = None
+
+    def told_of_joining(self, user_id: int, access_version: int) -> None:
+        """Somebody joined the group: the event for who joined, and the one for all members."""
+        joined = Event(group_id=GROUP, access_version=access_version, user_ids=[user_id], frame=b"group.joined")
+        member = Event(group_id=GROUP, access_version=access_version, frame=b"joined", droppable=True)
+        self.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[joined, member]))
         self.hub.repair_cause = None
 
     def come(self, seq: int, access_version: int) -> None:
@@ -263,3 +283,80 @@ async def test_a_change_that_the_read_shows_already_is_not_read_again(place: Pla
     place.change(5)
     await place.until_repaired()
     assert place.store.reads == 1
+
+
+async def test_who_connects_and_joins_while_a_read_waits_for_its_turn_is_not_forgotten(place: Place) -> None:
+    place.connect(1, 3)
+    place.store.pool.clear()
+    place.change(4)
+    await place.store.reading.wait()
+    bob, at_bob = place.register(2)
+    place.hub.join(bob, [])
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=5, size=2)
+    place.told_of_joining(2, 5)
+    place.store.pool.set()
+    await place.until_repaired()
+    await place.message(6, 5)
+    assert has_message(at_bob)
+
+
+async def test_nothing_is_pushed_before_the_session_was_read(place: Place) -> None:
+    place.connect(1, 3)
+    bob, at_bob = place.register(2)
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=4, size=2)
+    place.told_of_joining(2, 4)
+    await place.until_repaired()
+    await place.message(6, 4)
+    assert at_bob.sent == []
+    # Its memberships were read before it was in the group.
+    place.hub.join(bob, [])
+    await place.until_repaired()
+    await place.message(7, 4)
+    assert has_message(at_bob)
+    # The head that a newcomer is told is that of the messages it was not pushed.
+    assert any(b'"gap"' in data and b'"to_seq":6' in data for data in at_bob.sent)
+
+
+async def test_who_was_found_by_a_read_before_it_joined_costs_no_further_reads(place: Place) -> None:
+    place.connect(1, 3)
+    bob, _ = place.register(2)
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=4, size=2)
+    place.change(4)
+    await place.until_repaired()
+    place.hub.join(bob, [Membership(GROUP, last_seq=5, access_version=3)])
+    await place.until_repaired()
+    reads = place.store.reads
+    place.store.reading.clear()
+    place.store.gate.clear()
+    place.store.now = MembersNow({1, 2}, last_seq=5, access_version=6, size=2)
+    place.change(5)
+    await place.store.reading.wait()
+    place.change(6)
+    await place.until_repaired()
+    assert place.store.reads == reads + 1
+
+
+async def test_changes_that_never_stop_do_not_hold_a_comparison_up(place: Place) -> None:
+    place.connect(1, 3)
+    await place.a_read_is_under_way()
+    place.hub.on_reconnected()
+    place.store.gate.set()
+    async with asyncio.timeout(5):
+        while not place.store.compared:
+            # In every round there is something to read.
+            place.hub.mark_stale([GROUP])
+            await asyncio.sleep(0)
+
+
+async def test_a_role_is_not_lost_behind_small_talk(place: Place) -> None:
+    _, at_ann = place.connect(1, 3)
+    place.store.now = MembersNow({1}, last_seq=5, access_version=4, size=1)
+    place.change(4)
+    for _ in range(200):
+        place.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[SMALL_TALK]))
+    role = Event(group_id=GROUP, access_version=4, frame=b"a new role")
+    place.hub.on_blob(Channel.GROUP, Blob(publisher="p", number=1, events=[role]))
+    place.hub.repair_cause = None
+    await place.until_repaired()
+    await asyncio.sleep(0.01)
+    assert any(b"a new role" in data for data in at_ann.sent)

@@ -58,7 +58,7 @@ class Connection:
 
     __slots__ = (
         "_buffer_bytes", "_bytes_while_slow", "_held", "_held_max", "_held_groups", "_metrics", "_missed", "_outbox", "_outlet", "_queued",
-        "_transport", "closing", "focus", "frame_tokens", "groups", "last_ping", "last_seen",
+        "_transport", "closing", "focus", "frame_tokens", "groups", "joined", "last_ping", "last_seen",
         "number", "principal", "slow_since", "unacked", "ws",
     )  # fmt: skip
 
@@ -80,6 +80,8 @@ class Connection:
         self.principal = principal
         self.groups: set[int] = set()
         """Ids of the groups whose packets this connection gets; kept by the hub."""
+        self.joined = False
+        """Whether its session and its groups were read: before, nothing is pushed to it."""
         self.focus: int | None = None
         self.closing = False
         self.unacked = 0

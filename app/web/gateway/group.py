@@ -110,9 +110,15 @@ class LocalGroup:
 
     def add_event(self, version: int, frame: bytes, *, droppable: bool) -> None:
         """An event for all members, pushed now or when they are known; what waits is bounded like the messages."""
-        if len(self._events) < self._max_items:
-            self._events.append((version, frame, droppable))
-            self._push_events()
+        if len(self._events) >= self._max_items:
+            self._metrics.events_shed.inc()
+            # Typing makes room for a role or a name; it would be old news anyway.
+            old = next((i for i, waiting in enumerate(self._events) if waiting[2]), None)
+            if droppable or old is None:
+                return
+            del self._events[old]
+        self._events.append((version, frame, droppable))
+        self._push_events()
 
     def push(self) -> None:
         """Everything that waits and may go, to every local connection, encoded once."""

@@ -1,7 +1,7 @@
 """The gateway's registry and fan-out: users and groups to local connections, blobs to packets, answers to whoever waits."""
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
@@ -80,6 +80,10 @@ class Hub:
         """The connection gets the packets of these groups from now on."""
         if connection not in self.connections:
             return
+        connection.joined = True
+        # Found by a read that came between that of `memberships` and now.
+        for group_id in connection.groups:
+            self._read_soon(self._groups[group_id])
         for membership in memberships:
             group = self._groups.get(membership.group_id)
             if group is None:
@@ -90,6 +94,7 @@ class Hub:
                 group.unsure[connection] = membership.access_version
                 self._read_soon(group)
             else:
+                group.unsure.pop(connection, None)
                 group.connections[connection] = membership.access_version
                 self._heard_of(group, membership.access_version)
 
@@ -175,7 +180,8 @@ class Hub:
         group = self._groups.get(event.group_id)
         for user_id in event.user_ids:
             for connection in self._by_user.get(user_id, ()):
-                connection.push_event(frame, droppable=event.droppable)
+                if connection.joined:
+                    connection.push_event(frame, droppable=event.droppable)
                 if event.access_version and group is None:
                     # Perhaps the first local member; a look at the store tells.
                     group = self._new_group(event.group_id, 0, 0)
@@ -228,36 +234,37 @@ class Hub:
             del self.stale[group_id]
         return taken
 
-    def refreshed(self, taken: Mapping[int, bool], users: Container[int], members: Mapping[int, MembersNow]) -> None:
-        """The members of these groups among these users were read again; groups not found do not exist any more."""
-        for group_id, whole in taken.items():
-            group = self._groups.get(group_id)
-            if group is None:
-                continue
-            now = members.get(group_id)
-            if now is None:
-                self._forget(group)
-                continue
-            new = group.access_version == 0
-            if new:
-                # Made for somebody who just joined: what is there already comes by pull.
-                group.rebase(max(now.last_seq, group.last_seq))
-            group.access_version = max(group.access_version, now.access_version)
-            group.size = now.size
-            added = self._set_members(group, users, now)
-            for connection in group.connections if new else added:
-                group.greet(connection)
-            seen = group.newest_version <= group.access_version and not group.unsure
-            if seen and not self.stale.get(group_id, True):
-                # Marked meanwhile, by a change that this read shows already.
-                del self.stale[group_id]
-            group.stale = group_id in self.stale
-            group.push()
-            if whole and now.last_seq > group.last_seq:
-                group.announce(now.last_seq, now.access_version)
-            self._drop_if_empty(group)
+    def refreshed(self, group_id: int, users: Set[int], now: MembersNow | None, *, whole: bool) -> None:
+        """The members of a group among these users were read again; without `now` it does not exist any more."""
+        group = self._groups.get(group_id)
+        if group is None:
+            return
+        if now is None:
+            self._forget(group)
+            return
+        new = group.access_version == 0
+        if new:
+            # Made for somebody who just joined: what is there already comes by pull.
+            group.rebase(max(now.last_seq, group.last_seq))
+        group.access_version = max(group.access_version, now.access_version)
+        group.size = now.size
+        added = self._set_members(group, users, now)
+        for connection in group.connections if new else added:
+            group.greet(connection)
+        if not self.stale.get(group_id, True) and self._shows_all(group, users):
+            # Marked meanwhile, by a change that this read shows already.
+            del self.stale[group_id]
+        group.stale = group_id in self.stale
+        group.push()
+        if whole and now.last_seq > group.last_seq:
+            group.announce(now.last_seq, now.access_version)
+        self._drop_if_empty(group)
 
-    def _set_members(self, group: LocalGroup, users: Container[int], now: MembersNow) -> list[Connection]:
+    def _shows_all(self, group: LocalGroup, users: Set[int]) -> bool:
+        """Whether a read for `users` told all there is to know by now: nobody else connected since, who may have joined since."""
+        return group.newest_version <= group.access_version and not group.unsure and self._by_user.keys() <= users
+
+    def _set_members(self, group: LocalGroup, users: Set[int], now: MembersNow) -> list[Connection]:
         """Returns who was added. Who connected during the read was not asked for: the version of their own membership decides."""
         added = []
         for connection, version in [*group.connections.items(), *group.unsure.items()]:
@@ -274,9 +281,12 @@ class Hub:
                 connection.groups.discard(group.group_id)
         for user_id in now.user_ids:
             for connection in self._by_user.get(user_id, ()):
+                connection.groups.add(group.group_id)
+                if not connection.joined:
+                    group.unsure[connection] = now.access_version
+                    continue
                 if connection not in group.connections:
                     group.unsure.pop(connection, None)
-                    connection.groups.add(group.group_id)
                     added.append(connection)
                 group.connections[connection] = now.access_version
         return added

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
@@ -18,6 +19,8 @@ GROUPS_PER_READ = 50
 """Up to 10,000 members each: a read stays short, and what waits for one group does not wait for 500 others."""
 PAUSE_S = 0.01
 """After a read, so that a group whose members come and go all the time does not keep the process and the store busy."""
+COMPARE_S = 1.0
+"""Between two comparisons of everything: neither they nor the reads of single groups hold the other up."""
 MIN_WAIT_S, MAX_WAIT_S = 0.05, 2.0
 
 
@@ -49,15 +52,16 @@ class Repairer:
 
     async def run(self) -> None:
         """Repair until cancelled."""
-        wait_s = MIN_WAIT_S
+        wait_s, compare_at = MIN_WAIT_S, 0.0
         while True:
             await self._hub.work.wait()
             try:
-                if self._hub.repair_cause is not None:
+                if self._hub.repair_cause is not None and monotonic() >= compare_at:
                     await self._compare_everything()
-                while self._hub.stale:
+                    compare_at = monotonic() + COMPARE_S
+                if self._hub.stale:
                     await self._refresh(self._hub.take_stale(GROUPS_PER_READ))
-                    await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
             except Busy:
                 log.warning("repair_waits_for_store", stale_groups=len(self._hub.stale))
                 await asyncio.sleep(wait_s)
@@ -91,4 +95,8 @@ class Repairer:
         except Busy:
             self._hub.mark_stale(taken)
             raise
-        self._hub.refreshed(taken, frozenset(users), found)
+        asked = frozenset(users)
+        for group_id, whole in taken.items():
+            self._hub.refreshed(group_id, asked, found.get(group_id), whole=whole)
+            # A group of thousands takes milliseconds: others may go between.
+            await asyncio.sleep(0)
