@@ -237,6 +237,7 @@ class Parts:
             self.redis,
             self.broker,
             self.groups,
+            self.accounts.service,
             self.limits,
             self.notices.on_read,
             self.metrics,

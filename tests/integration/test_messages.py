@@ -214,3 +214,22 @@ async def test_bodies_are_checked_after_normalising(server: Server, body: str, s
     (ann,) = await server.users(1)
     group = await ann.group()
     assert (await ann.post(group, body))[0] == status
+
+
+async def test_who_wrote_in_a_group_has_a_name_there_even_after_leaving(server: Server) -> None:
+    ann, bob, cyd = await server.users(3)
+    group = await ann.group(bob, cyd)
+    async with bob.socket() as b:
+        await b.send(group, "good bye")
+    await bob.ok("POST", f"/groups/{group}/leave")
+    found = await ann.ok("GET", f"/groups/{group}/senders", ids=f"{ann.id},{bob.id},{cyd.id},7")
+    # Cyd never wrote there: whoever knows an id learns no name by it.
+    assert [item["id"] for item in found["items"]] == [bob.id]
+    assert set(found["items"][0]) == {"id", "username", "display_name"}
+
+
+@pytest.mark.parametrize("ids", ["", ",", "x", "1,,2", "1," * 100 + "1", "0"])
+async def test_a_list_of_ids_that_is_none_is_refused(server: Server, ids: str) -> None:
+    (ann,) = await server.users(1)
+    status, _ = await ann.call("GET", f"/groups/{await ann.group()}/senders", ids=ids)
+    assert status == 422

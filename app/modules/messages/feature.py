@@ -11,7 +11,7 @@ from app.modules.messages.hot import HotCache
 from app.modules.messages.producer import MessageProducer, SendLimiter
 from app.modules.messages.read_marks import Moved, ReadMarks
 from app.modules.messages.repository import MessageRepository
-from app.modules.messages.service import MessageService
+from app.modules.messages.service import MessageService, Names
 from app.settings import Settings
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis
@@ -34,6 +34,7 @@ def messages_feature(
     redis: Redis,
     broker: Broker,
     groups: GroupsFeature,
+    accounts: Names,
     limiter: SendLimiter,
     on_read: Callable[[Sequence[Moved]], Awaitable[None]],
     metrics: Metrics,
@@ -50,6 +51,7 @@ def messages_feature(
         repository,
         hot,
         groups.gate,
+        accounts,
         page_max=options.history_page_max,
         sync_items_max=options.sync_items_max,
         resume_items_max=options.resume_items_max,

@@ -4,17 +4,32 @@ import asyncio
 from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from app.errors import AppError
+from app.modules.groups.models import MemberProfile
 from app.modules.messages.models import check_draft
 from app.modules.messages.producer import MessageProducer, answer_error
 from app.modules.messages.read_marks import ReadMarks
 from app.modules.messages.service import MessageService
 from app.protocol import frames
 from app.protocol.endpoint import Call, Raw, endpoint
-from app.protocol.fields import MAX_INT64, AnswerModel, Body, Id
+from app.protocol.fields import ID_PATTERN, MAX_INT64, AnswerModel, Body, Id
 from app.protocol.magpie_pb2 import Answer
+
+SENDERS_MAX = 100
+IDS_SCHEMA = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": rf"^{ID_PATTERN[1:-1]}(,{ID_PATTERN[1:-1]}){{0,{SENDERS_MAX - 1}}}$",
+        "examples": ["7291837465"],
+    }
+)
+
+
+def _split(value: object) -> object:
+    return value.split(",", SENDERS_MAX) if isinstance(value, str) else value
+
 
 SeqValue = Annotated[int, Field(ge=0, le=MAX_INT64)]
 
@@ -81,6 +96,18 @@ class SyncBody(Body):
 
     groups: Annotated[dict[Id, Cursor], Field(max_length=500)]
     limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class SendersQuery(Body):
+    """Whose names, as ids with commas between them."""
+
+    ids: Annotated[tuple[Id, ...], BeforeValidator(_split), Field(min_length=1, max_length=SENDERS_MAX), IDS_SCHEMA]
+
+
+class SendersAnswer(AnswerModel):
+    """Those that wrote in the group; others are absent."""
+
+    items: list[MemberProfile]
 
 
 class ReadBody(Body):
@@ -166,6 +193,20 @@ class MessageHandlers:
             call.user.user_id, group_id, after_seq=query.after_seq, before_seq=query.before_seq, limit=query.limit
         )
         return Raw(frames.history(page.items, page.has_more))
+
+    @endpoint(
+        "GET",
+        "/groups/{group_id}/senders",
+        summary="Names of who wrote in a group",
+        errors=("not_found", "busy"),
+        answer=SendersAnswer,
+    )
+    async def senders(self, call: Call, group_id: Id, query: SendersQuery) -> SendersAnswer:
+        """Messages carry ids only, and their senders may have left: the list of members does not name them all."""
+        found = await self._service.senders(call.user.user_id, group_id, query.ids)
+        return SendersAnswer(
+            items=[MemberProfile(id=one.id, username=one.username, display_name=one.display_name) for one in found]
+        )
 
     @endpoint("POST", "/sync", summary="What many groups have after given cursors", errors=("busy",), answer=SyncAnswer)
     async def sync(self, call: Call, body: SyncBody) -> Raw:

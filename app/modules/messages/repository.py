@@ -61,6 +61,16 @@ class MessageRepository:
             found[r[0]].append(to_stored((r[0], r[1], r[2]), r[3], r[4], r[5], r[6], r[7], r[8]).item)
         return found
 
+    async def senders_among(self, group_id: int, user_ids: Sequence[int]) -> list[int]:
+        """Those of `user_ids` that wrote in the group, members or not."""
+        rows = await self._postgres.fetch(
+            """SELECT u.user_id FROM unnest($2::bigint[]) AS u (user_id)
+               WHERE EXISTS (SELECT 1 FROM messages WHERE group_id = $1 AND sender_id = u.user_id)""",
+            group_id,
+            user_ids,
+        )
+        return [row["user_id"] for row in rows]
+
     async def write_read_marks(self, marks: Mapping[tuple[int, int], int]) -> list[tuple[int, int, int]]:
         """Move read marks forward, never back nor beyond the last message.
 

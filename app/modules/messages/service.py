@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.errors import BadRequest
+from app.modules.groups.models import Profile
 from app.modules.messages.hot import HotCache
 from app.modules.messages.repository import MessageRepository
 
@@ -25,6 +26,13 @@ class GroupGate(Protocol):
 
     async def access_groups(self, user_id: int, group_ids: Sequence[int]) -> Mapping[int, Access]:
         """Those of `group_ids` the user is a member of."""
+
+
+class Names(Protocol):
+    """The accounts' service, as far as messages need it."""
+
+    async def profiles(self, user_ids: Sequence[int]) -> Mapping[int, Profile]:
+        """Those of `user_ids` that exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ class MessageService:
         repository: MessageRepository,
         hot: HotCache,
         groups: GroupGate,
+        names: Names,
         *,
         page_max: int,
         sync_items_max: int,
@@ -62,6 +71,7 @@ class MessageService:
         self._repository = repository
         self._hot = hot
         self._groups = groups
+        self._names = names
         self._page_max = page_max
         self._sync_items_max = sync_items_max
         self._resume_items_max = resume_items_max
@@ -107,6 +117,11 @@ class MessageService:
             group_id: Page(items.get(group_id, []), head, ranges.get(group_id, (0, cursors[group_id]))[1] < head)
             for group_id, head in heads.items()
         }
+
+    async def senders(self, user_id: int, group_id: int, user_ids: Sequence[int]) -> list[Profile]:
+        """Who wrote in the group, of these users; they need not be members any more. Raises NotFound."""
+        await self._groups.access_group(user_id, group_id)
+        return list((await self._names.profiles(await self._repository.senders_among(group_id, user_ids))).values())
 
     async def resume(self, user_id: int, cursors: Mapping[int, int]) -> dict[int, Resumed]:
         """What each group has beyond the client's cursor; small differences at once, larger ones left to a pull."""
