@@ -7,7 +7,7 @@ export PYTHON
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help run dev test faults cover check bench fmt proto lock clean venv
+.PHONY: help run dev test faults cover check bench fmt types proto lock clean web venv
 
 help: ## this list
 	@echo 'Magpie IM: make run starts it, make check test proves it. 一条 make run 即可启动,make test 运行全部测试。'
@@ -15,29 +15,36 @@ help: ## this list
 
 run: ## start Magpie on this machine (embedded PostgreSQL and Valkey, data in .data)
 	@scripts/venv run
+	@scripts/web
 	@$(PY) run.py $(ARGS)
 
-dev: venv ## the same, started again whenever a source, template, migration or setting changes
-	@.venv/bin/watchfiles --sigint-timeout 20 '$(PY) run.py $(ARGS)' app config migrations run.py
+dev: venv ## the same, built and started again whenever a source, template, migration or setting changes
+	@scripts/web
+	@trap 'kill 0' EXIT; scripts/web npm run --silent watch & .venv/bin/watchfiles --sigint-timeout 20 '$(PY) run.py $(ARGS)' app config migrations run.py frontend/dist
 
-test: venv ## all tests; ARGS="-k gateway" for some of them
+test: venv web ## all tests; ARGS="-k gateway" for some of them
+	@scripts/web npm run --silent test
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 faults: venv ## kill, cut and empty things many times (about ten minutes); FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
 	@FAULTS=full $(PY) -m pytest tests/faults -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
-cover: venv ## all tests, and which lines of app they run
+cover: venv web ## all tests, and which lines of app they run
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)
 
-check: venv ## types, import rules, style, migrations, generated code: under a minute
+check: venv web ## types, import rules, style, migrations, generated code: under a minute
 	@scripts/check
 
 bench: venv ## load generator; ARGS="--help" for its scenarios
 	@$(PY) -m bench $(ARGS)
 
-fmt: venv ## format the code and sort its imports
+fmt: venv web ## format the code and sort its imports
 	@.venv/bin/ruff check --quiet --fix-only .
 	@.venv/bin/ruff format .
+	@scripts/web npm run --silent fmt
+
+types: venv web ## generate the web app's types from the OpenAPI document
+	@$(PY) run.py openapi >frontend/openapi.json && scripts/web npm run --silent types
 
 proto: venv ## generate the protobuf modules
 	@scripts/proto
@@ -47,8 +54,11 @@ lock: venv ## resolve setup.cfg into the two lock files; ARGS=--upgrade for the 
 	@scripts/venv dev
 
 clean: ## remove the virtual environment and all caches; never the data in .data
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist *.egg-info
+	rm -rf .venv frontend/node_modules frontend/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './node_modules/*' -prune -exec rm -rf {} +
+
+web: venv
+	@scripts/web
 
 venv:
 	@scripts/venv dev

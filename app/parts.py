@@ -22,7 +22,7 @@ from app.modules.accounts.feature import AccountsFeature, accounts_feature
 from app.modules.groups.feature import GroupsFeature, groups_feature
 from app.modules.messages.feature import MessagesFeature, messages_feature
 from app.modules.moderation.word_filter import WordFilter
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from app.storage.postgres import Postgres
 from app.storage.probe import StoreProbe
 from app.storage.ratelimit import LocalBuckets, MinuteLimits, TokenBuckets
@@ -196,6 +196,7 @@ class Parts:
             self.request_limits,
             lambda: self.document,
             self.settings.http.public_url,
+            ROOT / self.settings.http.web_folder if self.settings.http.web_folder else None,
             body_timeout_s=self.settings.http.body_timeout_s,
         )
 

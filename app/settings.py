@@ -50,6 +50,7 @@ class Http(Section):
     max_body_bytes: Count
     shutdown_timeout_s: Seconds
     backlog: Count
+    web_folder: str
 
 
 class Metrics(Section):

@@ -44,6 +44,7 @@ MAY_BLOCK = (
     # Read once, before anything is served; so are the folders prepared.
     "app/settings.py",
     "app/web/templating.py",
+    "app/web/web_app.py",
     *(
         f"app/storage/embedded/{name}.py"
         for name in ("folder", "launch", "leftovers", "postgres", "process", "servers", "valkey")

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import aiohttp_jinja2
@@ -21,6 +22,7 @@ from app.web.docs import described
 from app.web.middlewares import CLIENT_IP
 from app.web.templating import setup_files
 from app.web.texts import LANGUAGE_COOKIE, TEXTS, language_of
+from app.web.web_app import WebApp
 
 LANGUAGE_DAYS = 365
 SHOWN_GROUPS = 20
@@ -56,6 +58,7 @@ class Pages:
         limits: PageLimits,
         document: Callable[[], Mapping[str, Any]],
         public_url: str,
+        web_folder: Path | None,
         *,
         body_timeout_s: float,
     ) -> None:
@@ -65,11 +68,16 @@ class Pages:
         self._limits = limits
         self._document = document
         self._public_url = public_url
+        self._web_folder = web_folder
+        self._web_app: WebApp | None = None
         self._body_timeout_s = body_timeout_s
 
     def setup(self, app: web.Application) -> None:
-        """Templates, static files and routes."""
+        """Templates, static files, the web app and routes."""
         setup_files(app)
+        self._web_app = WebApp.find(self._web_folder)
+        if self._web_app is not None:
+            self._web_app.setup(app)
         app.add_routes(
             [
                 web.get("/", self._home),
@@ -90,6 +98,11 @@ class Pages:
             user = await self._accounts.get(principal.user_id)
         except (Unauthorized, NotFound):
             return _see("/login")
+        if "lang" in request.query:
+            # The choice is in the cookie from now on; browsers keep what stands behind # in the address.
+            return self._remember_language(request, _see("/"))
+        if self._web_app is not None:
+            return self._web_app.page(TEXTS[language_of(request)]["html_lang"])
         groups: Sequence[Any] = (await self._groups.list_mine(user.id, 0, SHOWN_GROUPS)).items
         return self._render(
             request, "home.html", {"user": user, "groups": groups, "csrf": csrf, "url": self._url(request)}
@@ -160,8 +173,12 @@ class Pages:
     def _render(self, request: web.Request, name: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
         language = language_of(request)
         response = aiohttp_jinja2.render_template(name, request, {"t": TEXTS[language], **context}, status=status)
+        return self._remember_language(request, response)
+
+    def _remember_language(self, request: web.Request, response: web.Response) -> web.Response:
         if "lang" in request.query:
-            response.set_cookie(LANGUAGE_COOKIE, language, max_age=LANGUAGE_DAYS * 86400, httponly=True, samesite="Lax")
+            language, max_age_s = language_of(request), LANGUAGE_DAYS * 86400
+            response.set_cookie(LANGUAGE_COOKIE, language, max_age=max_age_s, httponly=True, samesite="Lax")
         return response
 
     def _url(self, request: web.Request) -> str:

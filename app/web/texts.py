@@ -28,7 +28,7 @@ ENGLISH = {
     "members": "members",
     "unread": "unread messages",
     "chat_title": "Chat in the terminal",
-    "chat_text": "A web app is on its way. Until then, in the folder of Magpie:",
+    "chat_text": "The web app is not built here: make run builds it. Without it, in the folder of Magpie:",
     "api_title": "Build on it",
     "api_text": "Everything the server can do, with examples:",
     "wrong_login": "Username or password is wrong.",

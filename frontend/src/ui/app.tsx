@@ -1,0 +1,65 @@
+/** The page: list, conversation, and a panel beside it; on a phone one of them at a time. */
+import { useEffect } from "preact/hooks";
+import { t } from "../i18n";
+import { Chat } from "./chat/chat";
+import { useShell } from "./context";
+import { About } from "./group/about";
+import { JoinByInvite } from "./group/join";
+import { People } from "./group/people";
+import { Discover } from "./list/discover";
+import { NewGroup } from "./list/new-group";
+import { Settings } from "./list/settings";
+import { Sidebar } from "./list/sidebar";
+import { route } from "./route";
+
+export function App() {
+  const { store, panel, dialog, toasts } = useShell();
+  const where = route.value;
+  const groupId = where.name === "group" ? where.groupId : null;
+  const view = groupId === null ? undefined : store.groups.views.value.get(groupId);
+  useEffect(() => store.focus(view === undefined ? null : groupId), [store, groupId, view === undefined]);
+  useEffect(() => {
+    function onKey(event: KeyboardEvent): void {
+      if (event.key === "Escape" && dialog.value === null && panel.value !== null) panel.value = null;
+    }
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, [panel, dialog]);
+  const close = () => {
+    dialog.value = null;
+  };
+  const shown = panel.value === "people" && view === undefined ? null : panel.value;
+  return (
+    <div class={`app ${view === undefined ? "at-list" : "at-chat"} ${shown === null ? "" : "with-panel"}`}>
+      <button type="button" class="skip" onClick={() => document.getElementById("conversation")?.focus()}>
+        {t.skip}
+      </button>
+      <Sidebar />
+      <main id="conversation" tabIndex={-1}>
+        {view === undefined ? <Nothing /> : <Chat key={view.group.id} groupId={view.group.id} />}
+      </main>
+      {shown === "people" && view !== undefined && <People key={view.group.id} groupId={view.group.id} />}
+      {dialog.value === "new-group" && <NewGroup onClose={close} />}
+      {dialog.value === "discover" && <Discover onClose={close} />}
+      {dialog.value === "settings" && <Settings onClose={close} />}
+      {dialog.value === "about" && view !== undefined && <About groupId={view.group.id} onClose={close} />}
+      {where.name === "join" && <JoinByInvite groupId={where.groupId} code={where.code} />}
+      <div class="toasts" role="status">
+        {toasts.value.map((toast) => (
+          <p key={toast.id}>{toast.text}</p>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function Nothing() {
+  const { store } = useShell();
+  const empty = store.groups.loaded.value && store.groups.views.value.size === 0;
+  return (
+    <div class="nothing">
+      <img src="/static/logo.svg" alt="" width="96" height="96" />
+      <p>{empty ? t.noGroupsHint : t.pickGroup}</p>
+    </div>
+  );
+}

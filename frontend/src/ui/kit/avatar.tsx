@@ -1,0 +1,30 @@
+/** A feather in one of eight colours, with a first letter; the same id always has the same one. */
+
+const COLOURS = 8;
+
+function colourOf(id: string): number {
+  let sum = 0;
+  for (const digit of id) sum = (sum * 31 + digit.charCodeAt(0)) % 9973;
+  return sum % COLOURS;
+}
+
+function letterOf(name: string): string {
+  const first = [...new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(name.trim().slice(0, 16))][0];
+  return first?.segment.toLocaleUpperCase() ?? "·";
+}
+
+export function Avatar({
+  id,
+  name,
+  small = false,
+}: {
+  readonly id: string;
+  readonly name: string;
+  readonly small?: boolean;
+}) {
+  return (
+    <span class={`avatar c${colourOf(id)} ${small ? "small" : ""}`} aria-hidden="true">
+      {letterOf(name)}
+    </span>
+  );
+}
