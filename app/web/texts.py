@@ -62,7 +62,7 @@ CHINESE = {
     "members": "名成员",
     "unread": "未读消息",
     "chat_title": "在终端聊天",
-    "chat_text": "网页版正在开发中。目前请在 Magpie 目录下运行：",
+    "chat_text": "此处尚未构建网页版：请运行 make run。也可以在 Magpie 目录下运行：",
     "api_title": "开发接口",
     "api_text": "服务器的全部接口与示例：",
     "wrong_login": "用户名或密码错误。",

@@ -122,6 +122,15 @@ export function MessageList({ groupId, target }: ListProps) {
         >
           {(row) => <RowOf key={row.key} row={row} name={view?.group.name ?? ""} found={found} />}
         </Virtualizer>
+        {/* Inside what scrolls, so that the wheel works above it too. */}
+        <div class="floating">
+          {away && loaded && (
+            <button type="button" class="to-latest" onClick={toLatest}>
+              <ArrowDown size={16} aria-hidden="true" />
+              {unread > 0 ? t.newMessages(unread) : t.toLatest}
+            </button>
+          )}
+        </div>
       </div>
       {timeline.loading.value !== null && <p class="loading">{t.loading}</p>}
       {timeline.failed.value && (
@@ -131,12 +140,6 @@ export function MessageList({ groupId, target }: ListProps) {
             {t.again}
           </button>
         </p>
-      )}
-      {away && loaded && (
-        <button type="button" class="to-latest" onClick={toLatest}>
-          <ArrowDown size={16} aria-hidden="true" />
-          {unread > 0 ? t.newMessages(unread) : t.toLatest}
-        </button>
       )}
     </div>
   );
