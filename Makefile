@@ -23,6 +23,7 @@ dev: venv ## the same, built and started again whenever a source, template, migr
 	@trap 'kill 0' EXIT; scripts/web npm run --silent watch & .venv/bin/watchfiles --sigint-timeout 20 '$(PY) run.py $(ARGS)' app config migrations run.py frontend/dist
 
 test: venv web ## all tests; ARGS="-k gateway" for some of them
+	@scripts/browser
 	@scripts/web npm run --silent test
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 

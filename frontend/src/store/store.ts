@@ -115,6 +115,13 @@ export class Store {
     this.marks.mark(groupId, seq);
   }
 
+  /** False: too many wait already. */
+  send(groupId: string, body: string): boolean {
+    // Who goes on writing after a message types anew.
+    this.lastTyping = 0;
+    return this.outbox.send(groupId, body);
+  }
+
   typing(groupId: string): void {
     if (Date.now() - this.lastTyping < TYPING_EVERY_MS) return;
     this.lastTyping = Date.now();

@@ -49,7 +49,7 @@ export function Composer({
   function send(): void {
     const body = text.replace(/\s+$/u, "");
     if (body.trim() === "" || left < 0) return;
-    if (!store.outbox.send(groupId, body)) {
+    if (!store.send(groupId, body)) {
       shell.toast(t.tooManyWaiting);
       return;
     }

@@ -45,7 +45,8 @@ export function MessageList({ groupId, target }: ListProps) {
 
   function look(): void {
     const handle = list.current;
-    if (handle === null || !placed.current) return;
+    // Before the first measuring nobody can see anything.
+    if (handle === null || !placed.current || handle.viewportSize === 0) return;
     const left = handle.scrollSize - handle.scrollOffset - handle.viewportSize;
     atEnd.current = live && left <= END_PX;
     setAway(!live || left > handle.viewportSize / 2);
@@ -118,6 +119,7 @@ export function MessageList({ groupId, target }: ListProps) {
           onScroll={look}
           onResize={() => {
             if (atEnd.current && placed.current) list.current?.scrollToIndex(rows.length - 1, { align: "end" });
+            look();
           }}
         >
           {(row) => <RowOf key={row.key} row={row} name={view?.group.name ?? ""} found={found} />}

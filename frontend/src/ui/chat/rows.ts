@@ -38,11 +38,10 @@ export function buildRows({ items, pending, newAfter, me }: Input): Row[] {
     return head;
   }
   for (const message of items) {
-    if (newAfter !== null && message.seq === newAfter + 1) {
-      rows.push({ type: "new", key: "new" });
-      sender = "";
-    }
+    const isFirstNew = newAfter !== null && message.seq === newAfter + 1;
+    if (isFirstNew) sender = "";
     const head = step(message.ts, message.sender_id);
+    if (isFirstNew) rows.push({ type: "new", key: "new" });
     // A message keeps its key from the moment it is written, so that its row stays when it is stored.
     rows.push({ type: "message", key: message.client_msg_id, message, head });
   }
