@@ -63,6 +63,11 @@ class Metrics:
         self.pending_sends = Gauge("im_pending_sends", "Sends waiting for their answer", registry=r)
         self.log_depth = Gauge("im_log_depth", "Records in the log that are not committed", registry=r)
         self.read_marks_pending = Gauge("im_read_marks_pending", "Read marks not yet written", registry=r)
+        self.search_behind = Gauge("im_search_behind", "Messages not indexed at the last look", registry=r)
+        self.search_lag_seconds = Gauge(
+            "im_search_lag_seconds", "Age of the oldest message of the last indexed batch", registry=r
+        )
+        self.search_indexed = Counter("im_search_indexed", "Messages brought into the search index", registry=r)
         self.limits_local = Counter("im_limits_local", "Rate limits decided without Redis", registry=r)
         self.loop_lag_seconds = Histogram(
             "im_loop_lag_seconds", "How late the event loop runs", buckets=SECONDS, registry=r

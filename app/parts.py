@@ -22,6 +22,7 @@ from app.modules.accounts.feature import AccountsFeature, accounts_feature
 from app.modules.groups.feature import GroupsFeature, groups_feature
 from app.modules.messages.feature import MessagesFeature, messages_feature
 from app.modules.moderation.word_filter import WordFilter
+from app.modules.search.feature import SearchFeature, search_feature
 from app.settings import ROOT, Settings
 from app.storage.postgres import Postgres
 from app.storage.probe import StoreProbe
@@ -203,7 +204,7 @@ class Parts:
     @cached_property
     def handlers(self) -> list[object]:
         """Operations below /api/v1."""
-        return [self.accounts.handlers, self.groups.handlers, self.messages.handlers]
+        return [self.accounts.handlers, self.groups.handlers, self.messages.handlers, self.search.handlers]
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -246,6 +247,11 @@ class Parts:
             node_id=self.node_id,
             boot_id=self.boot_id,
         )
+
+    @cached_property
+    def search(self) -> SearchFeature:
+        """Finding messages, and the index for it."""
+        return search_feature(self.postgres, self.groups, self.crash, self.metrics, self.settings.search)
 
     @cached_property
     def gateway(self) -> GatewayFeature:

@@ -87,6 +87,14 @@ async def consuming(parts: Parts) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def indexing(parts: Parts) -> AsyncIterator[None]:
+    """The search index; what is not done at the end is done after the next start."""
+    if parts.settings.search.index:
+        parts.supervisor.spawn(parts.search.indexer.run(), "search_indexer")
+    yield
+
+
+@asynccontextmanager
 async def sending(parts: Parts) -> AsyncIterator[None]:
     """The way of sends into the log, from sockets and HTTP."""
     parts.supervisor.spawn(parts.messages.producer.run(), "producer")
@@ -132,7 +140,7 @@ def _serve_sockets(app: web.Application, parts: Parts) -> None:
 
 
 COMMON = Feature((stores, way_down, way_up), _serve_health)
-CONSUMER = Feature((consuming,))
+CONSUMER = Feature((consuming, indexing))
 API = Feature((sending,), _serve_api)
 GATEWAY = Feature((sending, sockets), _serve_sockets)
 

@@ -167,6 +167,29 @@ class Messages(Section):
     read_pending_max: Count
 
 
+class Search(Section):
+    """Search in messages, and the index behind it."""
+
+    index: bool
+    index_interval_s: Seconds
+    index_look_share: Annotated[float, Field(gt=0, le=1)]
+    index_groups_max: Count
+    index_batch_max: Count
+    index_backoff_max_s: Seconds
+    query_code_points: Count
+    query_parts: Count
+    filter_code_points: Annotated[int, Field(ge=2)]
+    page_max: Annotated[int, Field(ge=1, le=50)]
+    snippet_code_points: Count
+    highlights_max: Count
+    tail_max: Count
+    newest_max: Count
+    newest_per_group_min: Annotated[int, Field(ge=2)]
+    dense_one_in: Count
+    slice_growth: Annotated[int, Field(ge=2)]
+    slices_max: Count
+
+
 class Producer(Section):
     """Un-acked sends; beyond a bound a send is answered `busy`."""
 
@@ -279,6 +302,7 @@ class Settings(BaseSettings):
     limits: Limits
     groups: Groups
     messages: Messages
+    search: Search
     lookups: Lookups
     producer: Producer
     consumer: Consumer

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from app.modules.groups.handlers import GroupHandlers
 from app.modules.messages.handlers import MessageHandlers
+from app.modules.search.handlers import SearchHandlers
 from app.protocol.endpoint import Endpoint
 from app.storage.embedded import EmbeddedServers
 from app.storage.postgres import Postgres
@@ -109,6 +110,8 @@ CASES = [
     Case("history", "GET /groups/{group}/messages",
                                                "200 200 200 200 404 404 404 401"),
     Case("senders", "GET /groups/{group}/senders?ids={owner}",
+                                               "200 200 200 200 404 404 404 401"),
+    Case("search", "GET /search/messages?q=only&group_id={group}",
                                                "200 200 200 200 404 404 404 401"),
     Case("read", "PUT /groups/{group}/read",   "204 204 204 204 404 404 404 401", {"seq": 1}),
     Case("sync", "POST /sync",                 "200 200 200 200 200 200 200 401", {"groups": {"{group}": {"seq": 0}}}),
@@ -230,7 +233,7 @@ async def test_routes(scene: Scene, case: Case) -> None:
 async def test_no_route_is_forgotten() -> None:
     described = [
         getattr(member, "__endpoint__", None)
-        for handlers in (GroupHandlers, MessageHandlers)
+        for handlers in (GroupHandlers, MessageHandlers, SearchHandlers)
         for member in vars(handlers).values()
     ]
     routes = {f"{e.method} {e.path}" for e in described if isinstance(e, Endpoint)}

@@ -392,6 +392,26 @@ export interface paths {
         patch: operations["accounts_update_me"];
         trace?: never;
     };
+    "/api/v1/search/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Find messages in your groups
+         * @description All parts of `q` must occur. Chinese and the like anywhere, words from their beginning, quoted ones contiguously.
+         */
+        get: operations["messages_search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sync": {
         parameters: {
             query?: never;
@@ -550,6 +570,20 @@ export interface components {
             items: components["schemas"]["FoundGroup"][];
             /** Next */
             next: string | null;
+        };
+        /**
+         * FoundMessage
+         * @description A message and where the query occurs in `snippet`, a part of its body: `[start, end)` in code points.
+         */
+        FoundMessage: {
+            /** Highlights */
+            highlights: [
+                number,
+                number
+            ][];
+            message: components["schemas"]["MessageAnswer"];
+            /** Snippet */
+            snippet: string;
         };
         /**
          * GatewayAnswer
@@ -802,6 +836,16 @@ export interface components {
             password: string;
             /** Username */
             username: string;
+        };
+        /**
+         * SearchAnswer
+         * @description One page, newest first; `next` is null at the end.
+         */
+        SearchAnswer: {
+            /** Items */
+            items: components["schemas"]["FoundMessage"][];
+            /** Next */
+            next: string | null;
         };
         /**
          * SendBody
@@ -3103,6 +3147,94 @@ export interface operations {
             };
             /** @description the body is too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description bad_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description rate_limited */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description busy */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    messages_search: {
+        parameters: {
+            query: {
+                before?: string;
+                group_id?: string;
+                limit?: number;
+                q: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchAnswer"];
+                };
+            };
+            /** @description unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description not_found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,111 @@
+"""Brings stored messages into the index, behind the commit: an ack never waits for it.
+
+What is done is written in the transaction that does it, per group, as the last number indexed. Numbers are dense and become visible in
+their order, so nothing is left out whatever is killed when, and messages from before the index was there are found like new ones.
+"""
+
+import asyncio
+import itertools
+import time
+
+import structlog
+
+from app.errors import Busy
+from app.lifecycle import CrashPoint
+from app.metrics import Metrics
+from app.modules.search.folding import fold
+from app.modules.search.index_repository import IndexRepository, NotIndexed
+from app.storage.postgres import Postgres
+
+log = structlog.get_logger(__name__)
+
+KIND_TEXT = "text"
+
+
+class Indexer:
+    """Every process with a consumer runs one; a lock in PostgreSQL lets one work at a time, the others take over when it is gone."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        repository: IndexRepository,
+        crash: CrashPoint,
+        metrics: Metrics,
+        *,
+        interval_s: float,
+        look_share: float,
+        groups_max: int,
+        batch_max: int,
+        backoff_max_s: float,
+    ) -> None:
+        self._postgres = postgres
+        self._repository = repository
+        self._crash = crash
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._look_share = look_share
+        self._groups_max = groups_max
+        self._batch_max = batch_max
+        self._backoff_max_s = backoff_max_s
+
+    async def run(self) -> None:
+        """Look for what is behind every `interval_s`, until cancelled."""
+        wait_s = self._interval_s
+        while True:
+            await asyncio.sleep(wait_s)
+            try:
+                wait_s = await self.catch_up()
+            except Busy:
+                wait_s = min(2 * wait_s, self._backoff_max_s)
+
+    async def catch_up(self) -> float:
+        """Index what is behind now, of at most `groups_max` groups. Returns the seconds until the next look. Raises Busy."""
+        began = time.monotonic()
+        behind = await self._repository.behind(self._groups_max)
+        looked_s = time.monotonic() - began
+        self._metrics.search_behind.set(sum(missing for _, missing in behind))
+        # A look takes longer with every group there is; the pauses keep it to its share of one connection.
+        pause_s = max(self._interval_s, looked_s / self._look_share)
+        waiting: list[int] = []
+        messages = 0
+        for group_id, missing in behind:
+            waiting.append(group_id)
+            messages += missing
+            if messages >= self._batch_max or len(waiting) >= self._batch_max:
+                if not await self._index_all(waiting):
+                    return pause_s
+                waiting, messages = [], 0
+        if waiting and not await self._index_all(waiting):
+            return pause_s
+        return pause_s if len(behind) < self._groups_max else 0
+
+    async def _index_all(self, group_ids: list[int]) -> bool:
+        """Until nothing of these groups is left. False: another indexer is at it."""
+        while True:
+            indexed = await self._index(group_ids)
+            if indexed is None:
+                return False
+            if indexed < self._batch_max:
+                return True
+
+    async def _index(self, group_ids: list[int]) -> int | None:
+        async with self._postgres.transaction() as connection:
+            if not await self._repository.lock(connection):
+                return None
+            messages = await self._repository.read(connection, group_ids, self._batch_max)
+            if not messages:
+                return 0
+            await self._repository.insert(
+                connection, [(m.group_id, m.message_id, m.seq, fold(m.body)) for m in messages if m.kind == KIND_TEXT]
+            )
+            await self._repository.move(connection, _last_seqs(messages))
+            self._crash("before_index_commit")
+        self._metrics.search_indexed.inc(len(messages))
+        self._metrics.search_lag_seconds.set(time.time() - min(m.ts for m in messages) / 1000)
+        return len(messages)
+
+
+def _last_seqs(messages: list[NotIndexed]) -> dict[int, int]:
+    return {
+        group_id: max(m.seq for m in group) for group_id, group in itertools.groupby(messages, lambda m: m.group_id)
+    }

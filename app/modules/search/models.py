@@ -1,0 +1,122 @@
+"""What is asked for, and what was found."""
+
+import re
+from dataclasses import dataclass
+
+from app.errors import BadRequest
+from app.modules.search.folding import SEPARATORS, UNSPACED, fold
+from app.protocol.unicode import nfc
+
+_RUN = re.compile(f"(?P<word>[^{SEPARATORS}{UNSPACED}]+)|[{UNSPACED}]+")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+# Keyboards and editors turn straight quotes into these; full-width ones fold to straight ones.
+_QUOTES = str.maketrans(dict.fromkeys("“”„‟", '"'))
+_PART = re.compile(r'"(?P<phrase>[^"]*)"?|[^ "]+')
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A word, or characters without a space between them, that the index must know; `prefix`: the word may go on."""
+
+    text: str
+    prefix: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What must occur in a folded text: every pattern. `runs` follow from the patterns, but do not suffice."""
+
+    patterns: list[str]
+    """Regular expressions that mean the same to PostgreSQL and, after `pattern_in_python`, to `re`."""
+    runs: list[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that matches."""
+
+    message_id: int
+    group_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message as JSON, a part of its body, and where in that part the query occurs: `[start, end)` in code points."""
+
+    item: bytes
+    snippet: str
+    highlights: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Newest first; `next_id` goes into `before` for older ones, None at the end."""
+
+    items: list[Found]
+    next_id: int | None
+
+
+def parse_query(q: str, *, max_code_points: int, max_parts: int, filter_code_points: int) -> Query:
+    """Split at blanks outside quotes. Raises BadRequest.
+
+    A part with an unspaced character may stand anywhere, another one must begin where a word begins; a part in quotes must end where a
+    word ends, too. A quote that is not closed reaches to the end. Parts of nothing but punctuation are left out.
+    Per run, `filter_code_points` are looked up in the index; the patterns decide about the rest.
+    """
+    if not 1 <= len(q) <= max_code_points:
+        raise BadRequest(f"q must be 1 to {max_code_points} characters")
+    if "\0" in q or any("\ud800" <= character <= "\udfff" for character in q):
+        raise BadRequest("q must be valid Unicode without NUL")
+    patterns: dict[str, None] = {}
+    runs: dict[Run, None] = {}
+    for part in _PART.finditer(fold(nfc(q).translate(_QUOTES))):
+        phrase = part["phrase"] is not None
+        text = " ".join((part["phrase"] if phrase else part[0]).split())
+        if _RUN.search(text):
+            anywhere = not phrase and _UNSPACED.search(text) is not None
+            patterns[_pattern(text, anywhere, phrase)] = None
+            runs |= dict.fromkeys(_runs(text, anywhere, phrase, filter_code_points))
+    if not patterns:
+        raise BadRequest("q must contain a letter, a digit or a symbol, not only punctuation")
+    if len(patterns) > max_parts:
+        raise BadRequest(f"q must have at most {max_parts} parts")
+    return Query(list(patterns), list(runs))
+
+
+def pattern_in_python(patterns: list[str]) -> list[re.Pattern[str]]:
+    """The patterns for `re`, each matching without the neighbours that it looks at."""
+    return [re.compile(p.replace(_BEGIN, _BEGIN_IN_PYTHON).replace(_END, _END_IN_PYTHON)) for p in patterns]
+
+
+_BEGIN, _END = f"(^|[{SEPARATORS}{UNSPACED}])", f"($|[{SEPARATORS}{UNSPACED}])"
+_BEGIN_IN_PYTHON = f"(?<![^{SEPARATORS}{UNSPACED}])"
+_END_IN_PYTHON = f"(?![^{SEPARATORS}{UNSPACED}])"
+
+
+def _is_word(character: str) -> bool:
+    found = _RUN.match(character)
+    return found is not None and found["word"] is not None
+
+
+def _pattern(text: str, anywhere: bool, phrase: bool) -> str:
+    # A text may have several blanks where the query has one.
+    escaped = "".join(" +" if c == " " else f"\\{c}" if c.isascii() and not c.isalnum() else c for c in text)
+    begin = _BEGIN if not anywhere and _is_word(text[0]) else ""
+    return begin + escaped + (_END if phrase and _is_word(text[-1]) else "")
+
+
+def _runs(text: str, anywhere: bool, phrase: bool, most: int) -> list[Run]:
+    found = []
+    for run in _RUN.finditer(text):
+        if run["word"] is None:
+            found.append(Run(run[0][:most], False))
+        elif run.start() or not anywhere:
+            # Where the word may begin earlier in the message, the index cannot tell. Longer ones are indexed by their beginning.
+            open_end = run.end() == len(text) and not phrase and len(run[0]) < WORD_INDEXED
+            found.append(Run(run[0], open_end))
+    return found
+
+
+WORD_INDEXED = 64
+"""Characters of a word that are in the index; the migration cuts there."""
