@@ -186,4 +186,10 @@ def describe(shape: Shape) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    if sys.argv[1:2] == ["search"]:
+        # Measures answers instead of messages: nothing of a shape applies.
+        from bench.search import app as search_app
+
+        search_app(sys.argv[2:])
+    else:
+        app()
