@@ -71,11 +71,12 @@ def blocks(file: str) -> list[str]:
 
 async def test_every_call_works(server: Server) -> None:
     statuses = {}
-    for file in ("accounts.http", "groups.http", "messages.http"):
+    for file in ("accounts.http", "groups.http", "messages.http", "search.http"):
         walk = Walk(server)
         statuses[file] = [await walk.make(block) for block in blocks(file)]
     assert statuses == {
         "accounts.http": [201, 200, 200, 200, 200, 200, 204],
         "groups.http": [200, 201, 200, 200, 200, 200, 200, 204],
         "messages.http": [200, 201, 201, 200, 200, 200, 204],
+        "search.http": [200, 201, 201, 200, 200],
     }
