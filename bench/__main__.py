@@ -1,6 +1,7 @@
 """`python -m bench [scenario]`: measure a server on this machine. Loopback only; see docs/performance.md."""
 
 import asyncio
+import dataclasses
 import math
 import sys
 import tempfile
@@ -37,6 +38,29 @@ class Where:
     secret: str
     pid: int | None
     overrides: dict[str, str]
+
+
+async def compare(
+    name: str,
+    shape: Shape,
+    options: Options,
+    runs: int,
+    where: Where,
+    versus: dict[str, str],
+    folder: Path,
+    console: Console,
+) -> tuple[list[RunResult], list[RunResult]]:
+    """Run with and without the settings `versus`, in turn, so that what else the machine does meets both; each on fresh stores."""
+    changed = dataclasses.replace(where, overrides=where.overrides | versus)
+    results: tuple[list[RunResult], list[RunResult]] = ([], [])
+    for number in range(runs):
+        turns = list(zip((where, changed), results, ("as it is", "changed"), strict=True))
+        for way, found, title in turns if number % 2 else turns[::-1]:
+            own = folder / f"{number}-{title.replace(' ', '-')}"
+            own.mkdir()
+            at = dataclasses.replace(options, seed=options.seed + number)
+            found += await measure(f"{name} {number + 1}/{runs} {title}", shape, at, 1, way, own, console)
+    return results
 
 
 async def measure(
@@ -120,6 +144,10 @@ def main(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="setting of our own server: section.key=value")
     ] = None,
+    versus: Annotated[
+        list[str] | None,
+        typer.Option(help="run with this setting, too, in turn with the others: section.key=value"),
+    ] = None,
     profile: Annotated[
         Path | None, typer.Option(help="sample the server under load with py-spy: .svg, .json (speedscope), .txt (raw)")
     ] = None,
@@ -144,19 +172,25 @@ def main(
     try:
         if url and not (dsn and secret):
             raise BenchError("A running server needs --dsn and --secret too: users and tokens are made with them.")
+        if url and versus:
+            raise BenchError("--versus compares servers of our own: leave --url out.")
         where = Where(url, dsn, secret, pid, _overrides(override or []))
         for name, base in shapes_of(scenario).items():
             shape = msgspec.structs.replace(base, **changes)
             _check_open_files(shape.users, processes, console)
-            results = _measure(name, shape, options, runs, where, keep, console)
+            results, others = _measure(name, shape, options, runs, where, _overrides(versus or []), keep, console)
             console.print(table(f"{name}: {describe(shape)}", results))
             report["scenarios"][name] = {
                 "shape": msgspec.to_builtins(shape),
                 "runs": msgspec.to_builtins(results),
                 "median": median(results),
             }
-            failed |= any(result.anomalies and not result.anomalies.clean for result in results)
-            for example in [e for r in results if r.anomalies for e in r.anomalies.examples]:
+            if others:
+                console.print(table(f"{name} with {', '.join(versus or [])}", others))
+                console.print(f"as it is ÷ with {', '.join(versus or [])}: " + ratios(results, others))
+                report["scenarios"][name] |= {"versus": msgspec.to_builtins(others), "versus_median": median(others)}
+            failed |= any(result.anomalies and not result.anomalies.clean for result in results + others)
+            for example in [e for r in results + others if r.anomalies for e in r.anomalies.examples]:
                 console.print(example, style="red", markup=False)
     except (BenchError, ConfigError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
@@ -166,15 +200,35 @@ def main(
     sys.exit(1 if failed else 0)
 
 
+def ratios(results: list[RunResult], others: list[RunResult]) -> str:
+    """The medians of `results` divided by those of `others`."""
+    one, other = median(results), median(others)
+    pairs = {
+        "messages/s": (one["acked"], other["acked"]),
+        "ack P50": (one["ack"]["p50"], other["ack"]["p50"]),
+        "ack P99": (one["ack"]["p99"], other["ack"]["p99"]),
+    }
+    return ", ".join(f"{name} {a / b:.2f}" if b else f"{name} ?" for name, (a, b) in pairs.items())
+
+
 def _measure(
-    name: str, shape: Shape, options: Options, runs: int, where: Where, keep: Path | None, console: Console
-) -> list[RunResult]:
+    name: str,
+    shape: Shape,
+    options: Options,
+    runs: int,
+    where: Where,
+    versus: dict[str, str],
+    keep: Path | None,
+    console: Console,
+) -> tuple[list[RunResult], list[RunResult]]:
     with tempfile.TemporaryDirectory(prefix="magpie-bench-", ignore_cleanup_errors=True) as temporary:
         folder = keep / name if keep else Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         # Embedded servers run as another user under root, and must be able to pass.
         folder.chmod(0o755)
-        return asyncio.run(measure(name, shape, options, runs, where, folder, console))
+        if versus:
+            return asyncio.run(compare(name, shape, options, runs, where, versus, folder, console))
+        return asyncio.run(measure(name, shape, options, runs, where, folder, console)), []
 
 
 def describe(shape: Shape) -> str:
