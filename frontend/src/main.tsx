@@ -12,7 +12,11 @@ import { startTheme } from "./ui/theme";
 const RETRY_MS = 3_000;
 
 /** The address behind `#` stays through the login pages. */
-const toLogin = () => location.assign(`/login${location.hash}`);
+function toLogin(): void {
+  if (!leaving) location.assign(`/login${location.hash}`);
+  leaving = true;
+}
+let leaving = false;
 
 const store = new Store(createHttp(toLogin), toLogin);
 const shell = new Shell(store);

@@ -14,6 +14,7 @@ PASSWORD = "secret123"
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 WITHOUT_SERVER = (
     "net::ERR_CONNECTION_REFUSED",
+    "net::ERR_INTERNET_DISCONNECTED",
     "WebSocket connection to",
     "net::ERR_EMPTY_RESPONSE",
     "ERR_CONNECTION_RESET",
@@ -106,7 +107,7 @@ class Person:
         if everybody:
             await self.dialog.get_by_label("Everybody can find and join it").check()
         await self.button("Create group").click()
-        await self.composer.wait_for()
+        await self.page.get_by_role("textbox", name=f"Message {name}", exact=True).wait_for()
         return self.page.url.rpartition("/")[2]
 
     async def invite_link(self) -> str:

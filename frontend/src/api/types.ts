@@ -16,3 +16,8 @@ export type PublicGroup = Omit<
   Group,
   "role" | "muted_until" | "last_seq" | "last_read_seq" | "unread" | "unread_label"
 >;
+
+/** A search result; `highlights` are [start, end) in code points of `snippet`. */
+export type Found = Omit<Schemas["FoundMessage"], "highlights"> & {
+  readonly highlights: readonly (readonly number[])[];
+};

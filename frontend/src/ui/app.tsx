@@ -11,6 +11,7 @@ import { NewGroup } from "./list/new-group";
 import { Settings } from "./list/settings";
 import { Sidebar } from "./list/sidebar";
 import { route } from "./route";
+import { Search } from "./search";
 
 export function App() {
   const { store, panel, dialog, toasts } = useShell();
@@ -20,7 +21,10 @@ export function App() {
   useEffect(() => store.focus(view === undefined ? null : groupId), [store, groupId, view === undefined]);
   useEffect(() => {
     function onKey(event: KeyboardEvent): void {
-      if (event.key === "Escape" && dialog.value === null && panel.value !== null) panel.value = null;
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        panel.value = "search";
+      } else if (event.key === "Escape" && dialog.value === null && panel.value !== null) panel.value = null;
     }
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
@@ -30,15 +34,16 @@ export function App() {
   };
   const shown = panel.value === "people" && view === undefined ? null : panel.value;
   return (
-    <div class={`app ${view === undefined ? "at-list" : "at-chat"} ${shown === null ? "" : "with-panel"}`}>
+    <main class={`app ${view === undefined ? "at-list" : "at-chat"} ${shown === null ? "" : "with-panel"}`}>
       <button type="button" class="skip" onClick={() => document.getElementById("conversation")?.focus()}>
         {t.skip}
       </button>
       <Sidebar />
-      <main id="conversation" tabIndex={-1}>
+      <section id="conversation" class="conversation" tabIndex={-1} aria-label={t.messages}>
         {view === undefined ? <Nothing /> : <Chat key={view.group.id} groupId={view.group.id} />}
-      </main>
+      </section>
       {shown === "people" && view !== undefined && <People key={view.group.id} groupId={view.group.id} />}
+      {shown === "search" && <Search groupId={view?.group.id ?? null} />}
       {dialog.value === "new-group" && <NewGroup onClose={close} />}
       {dialog.value === "discover" && <Discover onClose={close} />}
       {dialog.value === "settings" && <Settings onClose={close} />}
@@ -49,7 +54,7 @@ export function App() {
           <p key={toast.id}>{toast.text}</p>
         ))}
       </div>
-    </div>
+    </main>
   );
 }
 

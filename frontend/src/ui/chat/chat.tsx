@@ -1,5 +1,5 @@
 /** One group on screen: its head, its messages, who types, and the composer. */
-import { ChevronLeft, Info, Users } from "lucide-preact";
+import { ChevronLeft, Info, Search, Users } from "lucide-preact";
 import { t } from "../../i18n";
 import { useShell } from "../context";
 import { IconButton } from "../kit/button";
@@ -24,14 +24,20 @@ export function Chat({ groupId }: { readonly groupId: string }) {
             dialog.value = "about";
           }}
         >
-          <h2>
+          <h1>
             <bdi>{group.name}</bdi>
-          </h2>
+          </h1>
           <small>
             {t.members(group.member_count)}
             {group.announcement !== "" && <bdi> · {group.announcement}</bdi>}
           </small>
         </button>
+        <IconButton
+          icon={Search}
+          label={t.search}
+          pressed={panel.value === "search"}
+          onClick={() => shell.toggle("search")}
+        />
         <IconButton
           icon={Users}
           label={t.people}

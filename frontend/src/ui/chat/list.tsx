@@ -38,6 +38,7 @@ export function MessageList({ groupId, target }: ListProps) {
   const scroller = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const atEnd = useRef(true);
+  const offset = useRef(0);
   const placed = useRef(false);
   const [away, setAway] = useState(false);
   const [found, setFound] = useState<number | null>(null);
@@ -48,7 +49,10 @@ export function MessageList({ groupId, target }: ListProps) {
     // Before the first measuring nobody can see anything.
     if (handle === null || !placed.current || handle.viewportSize === 0) return;
     const left = handle.scrollSize - handle.scrollOffset - handle.viewportSize;
-    atEnd.current = live && left <= END_PX;
+    // Growing messages move the end away from the reader; only the reader leaves it.
+    const upward = handle.scrollOffset < offset.current - 1;
+    offset.current = handle.scrollOffset;
+    atEnd.current = live && (left <= END_PX || (atEnd.current && !upward));
     setAway(!live || left > handle.viewportSize / 2);
     if (handle.scrollOffset < PAGE_PX) void store.history.older(groupId);
     if (!live && left < PAGE_PX) void store.history.newer(groupId);

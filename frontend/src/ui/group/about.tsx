@@ -121,6 +121,11 @@ function Edit({ groupId, name, announcement }: EditProps) {
   );
 }
 
+/** What was asked for has the focus, ready to be copied. */
+function selected(input: HTMLInputElement | null): void {
+  input?.focus();
+}
+
 function InviteLink({ groupId }: { readonly groupId: string }) {
   const shell = useShell();
   const { client, ask } = shell.store.http;
@@ -146,7 +151,7 @@ function InviteLink({ groupId }: { readonly groupId: string }) {
         <>
           <label>
             {t.invite}
-            <input readOnly value={link.url} onFocus={(event) => event.currentTarget.select()} />
+            <input ref={selected} readOnly value={link.url} onFocus={(event) => event.currentTarget.select()} />
           </label>
           <Button onClick={() => run(() => copy(link.url))}>{t.copy}</Button>
           <p class="hint">

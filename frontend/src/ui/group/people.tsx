@@ -49,7 +49,7 @@ export function People({ groupId }: { readonly groupId: string }) {
   );
   const target = members.find((member) => member.user.id === chosen);
   return (
-    <aside class="panel" aria-label={t.people}>
+    <section class="panel" aria-label={t.people}>
       <header>
         <h2>{t.members(group.member_count)}</h2>
         <IconButton
@@ -92,6 +92,6 @@ export function People({ groupId }: { readonly groupId: string }) {
         </Button>
       )}
       {target !== undefined && <MemberDialog group={group} member={target} onClose={() => setChosen(null)} />}
-    </aside>
+    </section>
   );
 }

@@ -15,9 +15,14 @@ export function Dialog({ title, onClose, children }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const titleId = useId();
   useEffect(() => {
+    const dialog = element.current;
     const before = document.activeElement;
-    element.current?.showModal();
-    return () => (before as HTMLElement | null)?.focus?.();
+    dialog?.showModal();
+    return () => {
+      // While it is open nothing behind it can have the focus; closed, it goes back to where it was.
+      dialog?.close();
+      if (before instanceof HTMLElement) before.focus();
+    };
   }, []);
   return (
     <dialog

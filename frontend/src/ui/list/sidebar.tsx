@@ -1,5 +1,5 @@
 /** The list of groups, by latest activity, and what one can do without being in one. */
-import { Compass, Plus, Settings } from "lucide-preact";
+import { Compass, Plus, Search, Settings } from "lucide-preact";
 import { useState } from "preact/hooks";
 import { t } from "../../i18n";
 import { ConnectionBanner } from "../connection";
@@ -12,7 +12,7 @@ import { GroupRow } from "./row";
 const FILTER_FROM = 8;
 
 export function Sidebar() {
-  const { store, dialog } = useShell();
+  const { store, dialog, panel } = useShell();
   const [filter, setFilter] = useState("");
   const all = store.groups.sorted.value;
   const wanted = filter.trim().toLocaleLowerCase();
@@ -23,6 +23,14 @@ export function Sidebar() {
       <header>
         <img src="/static/logo.svg" alt="" width="28" height="28" />
         <h1>Magpie</h1>
+        <IconButton
+          icon={Search}
+          label={t.search}
+          pressed={panel.value === "search"}
+          onClick={() => {
+            panel.value = "search";
+          }}
+        />
         <IconButton
           icon={Compass}
           label={t.discover}

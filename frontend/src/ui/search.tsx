@@ -1,0 +1,134 @@
+/** Search in all groups or in one; a result leads to the message where it was said. */
+import { X } from "lucide-preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Found } from "../api/types";
+import { explain, shortTime, t } from "../i18n";
+import { useShell } from "./context";
+import { highlighted } from "./highlight";
+import { Button, IconButton } from "./kit/button";
+import { Failure } from "./kit/dialog";
+import { groupHref } from "./route";
+
+const TYPED_MS = 250;
+const PAGE = 20;
+const QUERY_MAX = 200;
+
+interface Results {
+  readonly items: readonly Found[];
+  readonly next: string | null;
+}
+
+export function Search({ groupId }: { readonly groupId: string | null }) {
+  const { store, panel } = useShell();
+  const field = useRef<HTMLInputElement>(null);
+  const [q, setQ] = useState("");
+  const [here, setHere] = useState(false);
+  const [results, setResults] = useState<Results | null>(null);
+  const [error, setError] = useState("");
+  const only = here && groupId !== null ? groupId : null;
+
+  async function look(before: string | null, wanted: () => boolean): Promise<void> {
+    const { client, ask } = store.http;
+    const query = {
+      q,
+      limit: PAGE,
+      ...(only === null ? {} : { group_id: only }),
+      ...(before === null ? {} : { before }),
+    };
+    try {
+      const page = await ask(client.GET("/api/v1/search/messages", { params: { query } }));
+      if (!wanted()) return;
+      setResults((known) => ({
+        items: before === null ? page.items : [...(known?.items ?? []), ...page.items],
+        next: page.next,
+      }));
+      setError("");
+    } catch (caught) {
+      if (wanted()) setError(explain(caught));
+    }
+  }
+  useEffect(() => field.current?.focus(), []);
+  useEffect(() => {
+    if (q.trim() === "") {
+      setResults(null);
+      setError("");
+      return;
+    }
+    let newest = true;
+    const timer = setTimeout(() => void look(null, () => newest), TYPED_MS);
+    return () => {
+      newest = false;
+      clearTimeout(timer);
+    };
+  }, [q, only]);
+  const next = results?.next ?? null;
+  return (
+    <section class="panel search" aria-label={t.search}>
+      <header>
+        <input
+          ref={field}
+          type="search"
+          aria-label={t.searchMessages}
+          placeholder={t.searchMessages}
+          value={q}
+          maxLength={QUERY_MAX}
+          onInput={(event) => setQ(event.currentTarget.value)}
+        />
+        <IconButton
+          icon={X}
+          label={t.close}
+          onClick={() => {
+            panel.value = null;
+          }}
+        />
+      </header>
+      {groupId !== null && (
+        <label class="choice">
+          <input type="checkbox" checked={here} onChange={(event) => setHere(event.currentTarget.checked)} />
+          {t.inThisGroup}
+        </label>
+      )}
+      <Failure text={error} />
+      <p class="hint" role="status">
+        {results === null
+          ? t.searchHint
+          : results.items.length === 0
+            ? t.nothingFound
+            : t.results(results.items.length, next !== null)}
+      </p>
+      <ol class="results">
+        {results?.items.map((item) => (
+          <li key={item.message.message_id}>
+            <Result item={item} />
+          </li>
+        ))}
+      </ol>
+      {next !== null && <Button onClick={() => look(next, () => true)}>{t.more}</Button>}
+    </section>
+  );
+}
+
+function Result({ item: { message, snippet, highlights } }: { readonly item: Found }) {
+  const { store, panel } = useShell();
+  const group = store.groups.views.value.get(message.group_id)?.group;
+  return (
+    <a
+      href={groupHref(message.group_id, message.seq)}
+      onClick={() => {
+        // On a phone the panel covers the conversation.
+        if (matchMedia("(max-width: 800px)").matches) panel.value = null;
+      }}
+    >
+      <span class="where">
+        <bdi class="name">{group?.name ?? ""}</bdi>
+        <time dateTime={new Date(message.ts).toISOString()}>{shortTime(message.ts)}</time>
+      </span>
+      <bdi class="who">{store.people.name(message.group_id, message.sender_id)}</bdi>
+      <p dir="auto">
+        {highlighted(snippet, highlights).map((part, index) =>
+          part.marked ? <mark key={index}>{part.text}</mark> : part.text,
+        )}
+      </p>
+    </a>
+  );
+}

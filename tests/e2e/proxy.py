@@ -1,0 +1,63 @@
+"""A network that can be cut: what connects here reaches the server, until it does not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Cable:
+    """Between a browser and a server. Cut, it neither breaks connections nor carries anything: as a lost radio link does."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """From now on nothing goes through."""
+        self._whole.clear()
+
+    def mend(self) -> None:
+        """Go on; what waited is carried."""
+        self._whole.set()
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Somebody plugs in."""
+        await self._whole.wait()
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        for source, sink in ((reader, to_server), (from_server, writer)):
+            task = asyncio.create_task(self._carry(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.CancelledError):
+            while data := await source.read(65536):
+                await self._whole.wait()
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    def end(self) -> None:
+        """Unplug everything."""
+        for task in list(self._tasks):
+            task.cancel()
+
+
+@asynccontextmanager
+async def cable_to(port: int) -> AsyncIterator[Cable]:
+    """A cable to the server on this port."""
+    cable = Cable(port)
+    listener = await asyncio.start_server(cable.connected, "127.0.0.1", 0)
+    cable.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield cable
+    finally:
+        listener.close()
+        cable.end()

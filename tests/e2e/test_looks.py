@@ -1,0 +1,132 @@
+"""Every page in both languages, light and dark, on a desk and on a phone: accessible, and kept as a picture."""
+
+import itertools
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.conftest import SHOTS, NewPerson
+from tests.e2e.person import DESKTOP, PHONE, Person
+
+SIZES: dict[str, Any] = {"desktop": {"viewport": DESKTOP}, "phone": {"viewport": PHONE, "has_touch": True}}
+LOOKS = list(itertools.product(("en-US", "zh-CN"), ("light", "dark"), SIZES))
+TEXTS = {
+    "en-US": {
+        "new": "New group", "discover": "Discover", "settings": "Profile and settings", "people": "Members",
+        "about": "About this group", "close": "Close", "create": "Create group", "back": "Back to groups",
+    },
+    "zh-CN": {
+        "new": "新建群组", "discover": "发现", "settings": "个人资料与设置", "people": "成员",
+        "about": "群组信息", "close": "关闭", "create": "创建群组", "back": "返回群组",
+    },
+}  # fmt: skip
+
+
+async def look(person: Person, name: str) -> None:
+    """A picture and the accessibility rules."""
+    SHOTS.mkdir(exist_ok=True)
+    await person.page.screenshot(path=SHOTS / f"{name}.png")
+    await person.check_axe()
+
+
+@pytest.mark.parametrize(("locale", "scheme", "size"), LOOKS)
+async def test_every_page(new_person: NewPerson, locale: str, scheme: str, size: str) -> None:
+    name, t = f"{size}-{scheme}-{locale[:2]}", TEXTS[locale]
+    ann = await new_person("Ann", registered=False, locale=locale, color_scheme=scheme, **SIZES[size])
+    for page in ("login", "register"):
+        await ann.page.goto(f"{ann.url}/{page}")
+        await look(ann, f"{page}-{name}")
+    await ann.register()
+    await look(ann, f"empty-{name}")
+    await ann.button(t["new"]).click()
+    await look(ann, f"new-group-{name}")
+    await ann.dialog.get_by_role("textbox").fill("Night shift 夜班")
+    await ann.button(t["create"]).click()
+    await ann.composer.wait_for()
+    for text in (
+        "Good evening! 大家晚上好",
+        "The pump in hall 3 runs again, see https://example.org/log/7",
+        "好的,谢谢",
+    ):
+        await ann.say(text)
+        await ann.sees(text)
+    await look(ann, f"chat-{name}")
+    await ann.button(t["people"]).click()
+    await expect(ann.page.locator(".members li")).to_have_count(1)
+    await look(ann, f"people-{name}")
+    await ann.page.locator(".panel").get_by_role("button", name=t["close"], exact=True).click()
+    await ann.button(t["about"]).click()
+    await look(ann, f"about-{name}")
+    await ann.dialog.get_by_role("button", name=t["close"], exact=True).click()
+    if size == "phone":
+        await ann.button(t["back"]).click()
+    await look(ann, f"list-{name}")
+    for dialog in ("discover", "settings"):
+        await ann.button(t[dialog]).click()
+        await ann.page.wait_for_timeout(300)
+        await look(ann, f"{dialog}-{name}")
+        await ann.page.keyboard.press("Escape")
+        await expect(ann.dialog).to_have_count(0)
+
+
+async def test_looks_can_be_chosen(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    await ann.button("Profile and settings").click()
+    await ann.dialog.get_by_label("Dark").check()
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = await ann.page.evaluate(background)
+    await ann.page.reload()
+    assert await ann.page.evaluate(background) == dark
+    await ann.button("Profile and settings").click()
+    await ann.dialog.get_by_label("Light").check()
+    assert await ann.page.evaluate(background) != dark
+    await ann.dialog.get_by_label("中文").click()
+    await expect(ann.page.get_by_role("navigation", name="群组")).to_be_visible()
+    assert "?" not in ann.page.url
+
+
+async def test_with_the_keyboard_alone(new_person: NewPerson) -> None:
+    ann, bob = await new_person("Ann"), await new_person("Bob")
+    press = ann.page.keyboard.press
+
+    async def tab_to(name: str) -> None:
+        for _ in range(30):
+            await press("Tab")
+            focused = await ann.page.evaluate(
+                "(document.activeElement.ariaLabel ?? '') + ' ' + document.activeElement.innerText"
+            )
+            if name in focused:
+                return
+        raise AssertionError(f"{name} cannot be reached with Tab")
+
+    await tab_to("New group")
+    await press("Enter")
+    await ann.dialog.wait_for()
+    await ann.dialog.get_by_label("Name").focus()
+    await ann.page.keyboard.type("By hand")
+    await tab_to("Create group")
+    await press("Enter")
+    await expect(ann.composer).to_be_focused()
+    await ann.page.keyboard.type("no mouse needed")
+    await press("Enter")
+    await ann.sees("no mouse needed")
+    await tab_to("About this group")
+    await press("Enter")
+    await tab_to("Invite link")
+    await press("Enter")
+    link = await ann.dialog.get_by_label("Invite link").input_value()
+    await press("Escape")
+    # The focus is back where it came from.
+    await expect(ann.button("About this group")).to_be_focused()
+    await bob.join(link)
+    await bob.say("hello")
+    await ann.sees("hello")
+    await tab_to("Messages")
+    await press("Home")
+    await press("End")
+    await ann.create_group("Second")
+    await ann.page.locator(".group-row").first.focus()
+    await press("ArrowDown")
+    await press("Enter")
+    await ann.sees("no mouse needed")

@@ -1,0 +1,65 @@
+"""Search, in Chinese and English, and the way to where something was said."""
+
+import aiohttp
+from playwright.async_api import expect
+
+from tests.e2e.api import register
+from tests.e2e.conftest import NewPerson
+from tests.e2e.person import PHONE
+from tests.faults.process import ServerProcess
+
+MANY = 150
+
+
+async def test_from_a_word_to_the_place_where_it_was_said(new_person: NewPerson, server: ServerProcess) -> None:
+    ann = await new_person("Ann")
+    async with aiohttp.ClientSession() as http:
+        writer = await register(server.url, http, "Writer")
+        group_id = await writer.create_group("Archive")
+        await writer.call("POST", f"/groups/{await writer.create_group('Elsewhere')}/messages", {
+            "client_msg_id": "6d1c0f3e-7a53-4a9e-9d2f-3b6b6f0d9c11", "kind": "text", "body": "喜鹊在别处",
+        })  # fmt: skip
+        await writer.say(group_id, "今天早上看到一只喜鹊,非常漂亮")
+        await writer.say(group_id, "The quarterly report is ready")
+        for number in range(MANY):
+            await writer.say(group_id, f"filler {number}")
+        code = (await writer.call("POST", f"/groups/{group_id}/invite"))["code"]
+        await ann.join(f"{server.url}/#/join/{group_id}/{code}")
+    await ann.sees(f"filler {MANY - 1}")
+    await ann.page.keyboard.press("Control+k")
+    field = ann.page.get_by_role("searchbox", name="Search messages")
+    await expect(field).to_be_focused()
+    results = ann.page.locator(".results li")
+    await field.fill("喜鹊")
+    # What was said where she is not a member is not found.
+    await expect(results).to_have_count(1)
+    await expect(results.locator("mark")).to_have_text("喜鹊")
+    await field.fill("quart rep")
+    await expect(results.locator("mark")).to_have_text(["quart", "rep"])
+    await ann.check_axe()
+    await results.get_by_role("link").click()
+    found = ann.page.locator("article.found")
+    await expect(found).to_contain_text("The quarterly report")
+    await expect(found).to_be_in_viewport()
+    assert "filler 0" in "".join(await ann.texts())
+    await ann.button("Jump to latest").click()
+    await ann.sees(f"filler {MANY - 1}")
+    await field.fill("nothing like that")
+    await expect(ann.page.get_by_text("Nothing found")).to_be_visible()
+    await field.fill("filler")
+    await expect(ann.page.get_by_text("20+ results")).to_be_visible()
+    await ann.button("Show more").click()
+    await expect(results).to_have_count(40)
+    await ann.page.keyboard.press("Escape")
+    await expect(field).to_have_count(0)
+
+
+async def test_on_a_phone_a_result_shows_the_conversation(new_person: NewPerson) -> None:
+    ann = await new_person("Ann", viewport=PHONE, has_touch=True)
+    await ann.create_group("Pocket")
+    await ann.say("一条可以找到的消息")
+    await ann.sees("一条可以找到的消息")
+    await ann.button("Search").click()
+    await ann.page.get_by_role("searchbox", name="Search messages").fill("找到")
+    await ann.page.locator(".results a").first.click()
+    await expect(ann.page.locator("article.found")).to_be_in_viewport()
