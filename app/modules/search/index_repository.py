@@ -1,6 +1,6 @@
 """SQL of keeping the index: one statement per method. Methods that take a connection run inside the caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.storage.postgres import Connection, Postgres
@@ -57,10 +57,13 @@ class IndexRepository:
         )
         return [NotIndexed(*row) for row in rows]
 
-    async def insert(self, connection: Connection, rows: Iterable[tuple[int, int, int, str]]) -> None:
-        """(group_id, message_id, seq, folded) into the index."""
-        await connection.copy_records_to_table(
-            "message_search", columns=("group_id", "message_id", "seq", "folded"), records=rows
+    async def insert(self, connection: Connection, rows: Sequence[tuple[int, int, int, str]]) -> None:
+        """(group_id, message_id, seq, folded) into the index. Emptying search_progress has everything indexed again."""
+        await connection.execute(
+            """INSERT INTO message_search (group_id, message_id, seq, folded)
+               SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+               ON CONFLICT (group_id, message_id) DO UPDATE SET folded = excluded.folded""",
+            *([row[column] for row in rows] for column in range(4)),
         )
 
     async def move(self, connection: Connection, indexed_seqs: dict[int, int]) -> None:

@@ -9,6 +9,7 @@ import itertools
 import time
 
 import structlog
+from asyncpg import PostgresError
 
 from app.errors import Busy
 from app.lifecycle import CrashPoint
@@ -56,7 +57,11 @@ class Indexer:
             try:
                 wait_s = await self.catch_up()
             except Busy:
-                wait_s = min(2 * wait_s, self._backoff_max_s)
+                wait_s = min(max(2 * wait_s, self._interval_s), self._backoff_max_s)
+            except PostgresError as error:
+                # Searches lag and the metric shows it; chat must not stop for that.
+                log.error("search_index_failed", error=type(error).__name__, sqlstate=error.sqlstate)
+                wait_s = self._backoff_max_s
 
     async def catch_up(self) -> float:
         """Index what is behind now, of at most `groups_max` groups. Returns the seconds until the next look. Raises Busy."""

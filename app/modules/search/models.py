@@ -1,6 +1,7 @@
 """What is asked for, and what was found."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.errors import BadRequest
@@ -9,6 +10,7 @@ from app.protocol.unicode import nfc
 
 _RUN = re.compile(f"(?P<word>[^{SEPARATORS}{UNSPACED}]+)|[{UNSPACED}]+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
+_NO_WORD = f"[{SEPARATORS}{UNSPACED}]"
 # Keyboards and editors turn straight quotes into these; full-width ones fold to straight ones.
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟", '"'))
 _PART = re.compile(r'"(?P<phrase>[^"]*)"?|[^ "]+')
@@ -23,12 +25,49 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What must occur in a folded text: every pattern. `runs` follow from the patterns, but do not suffice."""
+class Part:
+    """A text that must occur, a blank in it for any number of them; `begins`, `ends`: no word may go on before or after it."""
 
-    patterns: list[str]
-    """Regular expressions that mean the same to PostgreSQL and, after `pattern_in_python`, to `re`."""
+    text: str
+    begins: bool
+    ends: bool
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for PostgreSQL."""
+        begin, end = ("(^|" if self.begins else ""), ("($|" if self.ends else "")
+        return (begin and f"{begin}{_NO_WORD})") + self._literal + (end and f"{end}{_NO_WORD})")
+
+    def spans(self, folded: str) -> Iterator[tuple[int, int]]:
+        """Where it occurs, `[start, end)`, without overlaps."""
+        # The pattern above would say the same, but takes Python milliseconds to compile.
+        literal = re.compile(self._literal)
+        at = literal.search(folded)
+        while at is not None:
+            start, end = at.span()
+            whole = not (self.begins and start and _is_word(folded[start - 1]))
+            if whole and not (self.ends and end < len(folded) and _is_word(folded[end])):
+                yield start, end
+                at = literal.search(folded, end)
+            else:
+                at = literal.search(folded, start + 1)
+
+    @property
+    def _literal(self) -> str:
+        return "".join(" +" if c == " " else f"\\{c}" if c.isascii() and not c.isalnum() else c for c in self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What must occur in a folded text: every part. `runs` follow from the parts, but do not suffice."""
+
+    parts: list[Part]
     runs: list[Run]
+
+    @property
+    def patterns(self) -> list[str]:
+        """Of all parts."""
+        return [part.pattern for part in self.parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,48 +101,32 @@ def parse_query(q: str, *, max_code_points: int, max_parts: int, filter_code_poi
 
     A part with an unspaced character may stand anywhere, another one must begin where a word begins; a part in quotes must end where a
     word ends, too. A quote that is not closed reaches to the end. Parts of nothing but punctuation are left out.
-    Per run, `filter_code_points` are looked up in the index; the patterns decide about the rest.
+    Per run, `filter_code_points` are looked up in the index; the parts decide about the rest.
     """
     if not 1 <= len(q) <= max_code_points:
         raise BadRequest(f"q must be 1 to {max_code_points} characters")
     if "\0" in q or any("\ud800" <= character <= "\udfff" for character in q):
         raise BadRequest("q must be valid Unicode without NUL")
-    patterns: dict[str, None] = {}
+    parts: dict[Part, None] = {}
     runs: dict[Run, None] = {}
     for part in _PART.finditer(fold(nfc(q).translate(_QUOTES))):
         phrase = part["phrase"] is not None
         text = " ".join((part["phrase"] if phrase else part[0]).split())
         if _RUN.search(text):
             anywhere = not phrase and _UNSPACED.search(text) is not None
-            patterns[_pattern(text, anywhere, phrase)] = None
+            begins = not anywhere and _is_word(text[0])
+            parts[Part(text, begins, ends=phrase and _is_word(text[-1]))] = None
             runs |= dict.fromkeys(_runs(text, anywhere, phrase, filter_code_points))
-    if not patterns:
+    if not parts:
         raise BadRequest("q must contain a letter, a digit or a symbol, not only punctuation")
-    if len(patterns) > max_parts:
+    if len(parts) > max_parts:
         raise BadRequest(f"q must have at most {max_parts} parts")
-    return Query(list(patterns), list(runs))
-
-
-def pattern_in_python(patterns: list[str]) -> list[re.Pattern[str]]:
-    """The patterns for `re`, each matching without the neighbours that it looks at."""
-    return [re.compile(p.replace(_BEGIN, _BEGIN_IN_PYTHON).replace(_END, _END_IN_PYTHON)) for p in patterns]
-
-
-_BEGIN, _END = f"(^|[{SEPARATORS}{UNSPACED}])", f"($|[{SEPARATORS}{UNSPACED}])"
-_BEGIN_IN_PYTHON = f"(?<![^{SEPARATORS}{UNSPACED}])"
-_END_IN_PYTHON = f"(?![^{SEPARATORS}{UNSPACED}])"
+    return Query(list(parts), list(runs))
 
 
 def _is_word(character: str) -> bool:
     found = _RUN.match(character)
     return found is not None and found["word"] is not None
-
-
-def _pattern(text: str, anywhere: bool, phrase: bool) -> str:
-    # A text may have several blanks where the query has one.
-    escaped = "".join(" +" if c == " " else f"\\{c}" if c.isascii() and not c.isalnum() else c for c in text)
-    begin = _BEGIN if not anywhere and _is_word(text[0]) else ""
-    return begin + escaped + (_END if phrase and _is_word(text[-1]) else "")
 
 
 def _runs(text: str, anywhere: bool, phrase: bool, most: int) -> list[Run]:

@@ -80,9 +80,7 @@ class SearchService:
 
     async def _find(self, query: Query, group_ids: list[int], before: int, limit: int) -> Results:
         bounds = self._bounds
-        snippets = Snippets(
-            query.patterns, code_points=bounds.snippet_code_points, highlights_max=bounds.highlights_max
-        )
+        snippets = Snippets(query.parts, code_points=bounds.snippet_code_points, highlights_max=bounds.highlights_max)
         # First what is not indexed, then what is: what gets indexed in between is found twice, not missed.
         tail = await self._repository.not_indexed(group_ids, before, bounds.tail_max)
         found = {each.message_id: each for each in tail if snippets.matches(fold(each.body))}

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from app.modules.search.folding import fold, origins
-from app.modules.search.models import pattern_in_python
+from app.modules.search.models import Part
 
 
 class Snippets:
     """Cuts snippets of at most `code_points`, with at most `highlights_max` highlights."""
 
-    def __init__(self, patterns: Sequence[str], *, code_points: int, highlights_max: int) -> None:
-        self._patterns = pattern_in_python(list(patterns))
+    def __init__(self, parts: Sequence[Part], *, code_points: int, highlights_max: int) -> None:
+        self._parts = parts
         self._code_points = code_points
         self._highlights_max = highlights_max
 
     def matches(self, folded: str) -> bool:
         """Whether everything that is asked for occurs."""
-        return all(pattern.search(folded) for pattern in self._patterns)
+        return all(any(True for _ in part.spans(folded)) for part in self._parts)
 
     def cut(self, body: str) -> tuple[str, list[tuple[int, int]]]:
         """The snippet and its highlights, rising and apart from each other."""
@@ -31,7 +31,7 @@ class Snippets:
 
     def _spans(self, body: str) -> list[tuple[int, int]]:
         folded = fold(body)
-        found = sorted(match.span() for pattern in self._patterns for match in pattern.finditer(folded))
+        found = sorted(span for part in self._parts for span in part.spans(folded))
         if not found:
             return []
         origin = origins(body, folded)
