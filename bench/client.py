@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,7 +23,7 @@ class Tally:
 
     reader: Reader
     recorder: Recorder | None
-    filler: str
+    fillers: Iterator[str]
     prefix: str
     """Of this worker's client_msg_ids: 23 characters of a UUID."""
     group_sizes: dict[int, int]
@@ -133,7 +133,7 @@ class Client(WSListener):
         tally.sends += 1
         self._requests += 1
         client_msg_id = f"{tally.prefix}-{tally.sends:012x}"
-        text = body(due_ns, tally.filler)
+        text = body(due_ns, next(tally.fillers))
         op = 0
         if tally.recorder:
             op = tally.recorder.invoke(

@@ -5,12 +5,13 @@ It reads a `WorkerPlan`, then commands; it writes reports. See `plan.py`.
 
 import asyncio
 import gc
+import itertools
 import os
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from picows import WSError, WSHandshakeError, ws_connect
 
 from app.protocol.frames import SUBPROTOCOL
 from bench.client import Client, Tally
+from bench.corpus import Corpus
 from bench.history import Recorder
 from bench.plan import (
     MIN_BODY_CHARS,
@@ -47,7 +49,8 @@ MAX_RETRY_S = 5.0
 PING_TURNS_PER_S = 4
 BURST_MAX = 64
 """Overdue sends written before answers are read again."""
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "while", "rain", "fell", "over", "the", "old", "town"]
+BODIES = 1000
+"""Different ones per worker, made in advance: a search index feels whether words repeat."""
 
 
 class Worker:
@@ -62,7 +65,7 @@ class Worker:
         self.tally = Tally(
             reader=Reader(recording=recorder is not None),
             recorder=recorder,
-            filler=_filler(chance, plan.shape.body_chars - MIN_BODY_CHARS),
+            fillers=_fillers(chance, plan.shape.body_chars - MIN_BODY_CHARS),
             prefix=f"{os.getpid():08x}-{plan.number:04x}-4{chance.getrandbits(12):03x}-8{chance.getrandbits(12):03x}",
             group_sizes=plan.group_sizes,
             pull=puller.pull,
@@ -199,11 +202,16 @@ def make_schedule(
     return schedule
 
 
-def _filler(chance: random.Random, chars: int) -> str:
-    words: list[str] = []
-    while sum(map(len, words)) + len(words) <= chars:
-        words.append(chance.choice(WORDS))
-    return " ".join(words)[:chars]
+def _fillers(chance: random.Random, chars: int) -> Iterator[str]:
+    """Endless texts of this length, Chinese and English."""
+    corpus = Corpus(chance.getrandbits(32))
+    texts = []
+    for _ in range(BODIES):
+        text = corpus.message()
+        while len(text) < chars:
+            text += " " + corpus.message()
+        texts.append(text[:chars])
+    return itertools.cycle(texts)
 
 
 async def _lines() -> asyncio.StreamReader:
