@@ -23,10 +23,19 @@ TEXTS = {
 }  # fmt: skip
 
 
+TOO_WIDE = """
+[...document.querySelectorAll("main, section, nav, header, form, ul, li, p, article, button, textarea, input, dialog")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && getComputedStyle(one).position !== "fixed")
+  .map((one) => one.outerHTML.slice(0, 100))
+"""
+
+
 async def look(person: Person, name: str) -> None:
     """A picture and the accessibility rules."""
     SHOTS.mkdir(exist_ok=True)
     await person.page.screenshot(path=SHOTS / f"{name}.png")
+    wide = await person.page.evaluate(TOO_WIDE)
+    person.problems += [f"wider than the screen: {one}" for one in wide]
     await person.check_axe()
 
 
@@ -52,6 +61,11 @@ async def test_every_page(new_person: NewPerson, locale: str, scheme: str, size:
         await ann.say(text)
         await ann.sees(text)
     await look(ann, f"chat-{name}")
+    await ann.button(t["about"]).click()
+    await ann.dialog.get_by_role("textbox").nth(1).fill("Whoever leaves last switches the compressor off, please. " * 3)
+    await ann.dialog.locator("button[type=submit]").click()
+    await ann.dialog.get_by_role("button", name=t["close"], exact=True).click()
+    await look(ann, f"announcement-{name}")
     await ann.button(t["people"]).click()
     await expect(ann.page.locator(".members li")).to_have_count(1)
     await look(ann, f"people-{name}")
