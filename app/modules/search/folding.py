@@ -42,7 +42,8 @@ def origins(text: str, folded: str) -> list[tuple[int, int]]:
     if len(text) == len(folded) and text.isascii():
         return [(at, at + 1) for at in range(len(text))]
     bounds = [(at, at + 1) for at in range(len(text))]
-    pieces = [fold(character) for character in text]
+    # Chinese characters and small ASCII letters fold to themselves.
+    pieces = [c if "\u4e00" <= c <= "\u9fff" or "a" <= c <= "z" else fold(c) for c in text]
     if "".join(pieces) != folded:
         bounds = _segments(text, pieces)
         pieces = [fold(text[start:end]) for start, end in bounds]
