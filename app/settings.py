@@ -4,16 +4,19 @@ Every option, its default and the reason for it stand in `config/default.toml`; 
 refused wherever they come from. Durations carry their unit in the name, sizes are bytes, rates are per the unit in the name.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from app.errors import ConfigError
+from app.sources import SECRETS_DIR, NamedTexts, as_list, checked, read_secret_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = ROOT / "config"
@@ -30,6 +33,17 @@ Wait = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def _web_address(value: str) -> str:
+    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).netloc):
+        raise ValueError("must begin with https:// or http:// and name a host")
+    return value
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value)
+    return value
+
+
 class Section(BaseModel):
     """A table of the configuration; unknown keys are errors."""
 
@@ -41,9 +55,9 @@ class Http(Section):
 
     host: str
     port: Port
-    public_url: str
-    allowed_origins: tuple[str, ...]
-    trusted_proxies: tuple[str, ...]
+    public_url: Annotated[str, AfterValidator(_web_address)]
+    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(as_list)]
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_list)]
     keepalive_timeout_s: Seconds
     body_timeout_s: Seconds
     header_timeout_s: Seconds
@@ -173,6 +187,7 @@ class Search(Section):
     index: bool
     index_interval_s: Seconds
     index_look_share: Annotated[float, Field(gt=0, le=1)]
+    index_share: Annotated[float, Field(gt=0, le=1)]
     index_groups_max: Count
     index_batch_max: Count
     index_backoff_max_s: Seconds
@@ -271,7 +286,7 @@ class Log(Section):
 class Collector(Section):
     """Python's cyclic garbage collector."""
 
-    thresholds: tuple[Count, Count, Count]
+    thresholds: Annotated[tuple[Count, Count, Count], BeforeValidator(as_list)]
 
 
 class Testing(Section):
@@ -283,9 +298,7 @@ class Testing(Section):
 class Settings(BaseSettings):
     """The whole configuration of one process, validated."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="IM_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=False)
     overlay_dir: ClassVar[Path] = CONFIG_DIR
 
     env: Environment = "dev"
@@ -318,16 +331,19 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - ours reads lists without JSON, and every section
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - it knows no sections
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence, highest first: arguments, environment, secret files, overlay, defaults."""
+        sections = {name: name not in ("env", "role", "data_dir") for name in cls.model_fields}
+        folder = os.environ.get(SECRETS_DIR)
+        secrets = checked(read_secret_files(folder), sections, folder) if folder else {}
         overlay = cls.overlay_dir / f"{os.environ.get('IM_ENV', 'dev')}.toml"
         return (
             init_settings,
-            env_settings,
-            file_secret_settings,
+            NamedTexts(settings_cls, checked(os.environ, sections, "the environment")),
+            NamedTexts(settings_cls, secrets),
             TomlConfigSettingsSource(settings_cls, overlay),
             TomlConfigSettingsSource(settings_cls, CONFIG_DIR / "default.toml"),
         )
@@ -338,33 +354,20 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     env = os.environ.get("IM_ENV", "dev")
     if env not in ("dev", "test", "production"):
         raise ConfigError(f"IM_ENV is {env!r}; use dev, test or production.")
-    _refuse_unknown_environment()
-    sources: dict[str, Any] = dict(overrides or {})
-    if secrets_dir := os.environ.get("IM_SECRETS_DIR"):
-        sources["_secrets_dir"] = secrets_dir
     try:
-        settings = Settings(**sources)
+        settings = Settings(**dict(overrides or {}))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         name = "IM_" + "__".join(str(part).upper() for part in first["loc"])
-        raise ConfigError(f"Setting {where} ({name}): {first['msg']}.") from None
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"Unknown setting {where} ({name}); `run.py checkconfig` lists all settings.") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"Setting {where} ({name}): {what}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"A file in {CONFIG_DIR} is not valid TOML: {error}.") from None
     check(settings)
     return settings
-
-
-def _refuse_unknown_environment() -> None:
-    """Pydantic ignores unknown top-level variables; a typo there must not pass silently."""
-    known = {f"IM_{name.upper()}" for name in Settings.model_fields} | {"IM_SECRETS_DIR"}
-    for name in os.environ:
-        if name.startswith("IM_") and name not in known:
-            section = name.split("__", 1)[0]
-            if "__" not in name or section not in known:
-                raise ConfigError(
-                    f"Unknown setting {name} in the environment; `run.py checkconfig` lists all settings."
-                )
 
 
 def check(settings: Settings) -> None:

@@ -48,6 +48,7 @@ def search_feature(
         metrics,
         interval_s=options.index_interval_s,
         look_share=options.index_look_share,
+        share=options.index_share,
         groups_max=options.index_groups_max,
         batch_max=options.index_batch_max,
         backoff_max_s=options.index_backoff_max_s,

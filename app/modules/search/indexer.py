@@ -35,6 +35,7 @@ class Indexer:
         *,
         interval_s: float,
         look_share: float,
+        share: float,
         groups_max: int,
         batch_max: int,
         backoff_max_s: float,
@@ -45,6 +46,7 @@ class Indexer:
         self._metrics = metrics
         self._interval_s = interval_s
         self._look_share = look_share
+        self._share = share
         self._groups_max = groups_max
         self._batch_max = batch_max
         self._backoff_max_s = backoff_max_s
@@ -87,9 +89,12 @@ class Indexer:
     async def _index_all(self, group_ids: list[int]) -> bool:
         """Until nothing of these groups is left. False: another indexer is at it."""
         while True:
+            began = time.monotonic()
             indexed = await self._index(group_ids)
             if indexed is None:
                 return False
+            # Between short batches the commits that people wait for get through.
+            await asyncio.sleep((time.monotonic() - began) * (1 / self._share - 1))
             if indexed < self._batch_max:
                 return True
 
