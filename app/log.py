@@ -20,6 +20,15 @@ MASK = "***"
 CHAIN_MAX = 5
 """How deep causes are followed."""
 
+ECS_NAMES = {
+    "method": "http.request.method",
+    "status": "http.response.status_code",
+    "request_id": "http.request.id",
+    "route": "url.path",
+    "client_ip": "client.ip",
+}
+"""How ECS calls what our events name shortly; `ms` becomes `event.duration` in nanoseconds."""
+
 Event = MutableMapping[str, Any]
 
 
@@ -82,7 +91,13 @@ def _trace(error: BaseException, depth: int = 0) -> Iterator[str]:
 
 
 def _ecs(logger: Any, name: str, event: Event) -> str:
-    fields = dict(event)
+    fields = {ECS_NAMES.get(key, key): value for key, value in event.items()}
+    if "ms" in fields:
+        fields["event.duration"] = round(fields.pop("ms") * 1_000_000)
+    fields["service.name"] = "magpie"
+    if isinstance(fields.get("error"), str):
+        # An object everywhere: Elasticsearch refuses lines in which a field changes its type.
+        fields["error"] = {"message": fields["error"]}
     fields["log"] = {"level": fields.pop("level"), "logger": fields.pop("logger")}
     return ecs_logging.StructlogFormatter()(logger, name, fields)
 

@@ -27,13 +27,18 @@ class StoreProbe:
             await asyncio.sleep(self._interval_s)
 
     async def _probe_postgres(self) -> None:
+        # A timer beside the question: giving up a question waits for the server too, which may be frozen.
+        silent = ("postgres", "PostgreSQL does not answer")
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, self._readiness.fail, *silent)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._postgres.fetchval("SELECT 1")
         except (Busy, TimeoutError):
-            self._readiness.fail("postgres", "PostgreSQL does not answer")
+            self._readiness.fail(*silent)
         else:
             self._readiness.clear("postgres")
+        finally:
+            timer.cancel()
 
     async def _probe_redis(self) -> None:
         try:

@@ -50,6 +50,10 @@ async def reach_postgres(
     if version.major < POSTGRES_MIN_MAJOR:
         await connection.close()
         raise ConfigError(f"PostgreSQL at {place} is version {version.major}; {POSTGRES_MIN_MAJOR} or newer is needed.")
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        await connection.close()
+        raise ConfigError(f"The database at {place} has the encoding {encoding}; make one with ENCODING 'UTF8'.")
     return connection
 
 

@@ -185,7 +185,12 @@ def status_of(url: str) -> int:
     ("variables", "sentence"),
     [
         ({"IM_HTPP__PORT": "1"}, "Unknown setting IM_HTPP__PORT"),
-        ({"IM_HTTP__PROT": "1"}, r"http\.prot"),
+        ({"IM_HTTP__PROT": "1"}, r"Unknown setting http\.prot"),
+        ({"IM_HTTP": ""}, "Unknown setting IM_HTTP in the environment"),
+        ({"IM_HTTP__TRUSTED_PROXIES": "10.0.0.0/99"}, r"http\.trusted_proxies.*'10\.0\.0\.0/99' does not appear"),
+        ({"IM_HTTP__ALLOWED_ORIGINS": "[x"}, r"http\.allowed_origins .*write a,b"),
+        ({"IM_HTTP__PUBLIC_URL": "chat.example.org"}, r"http\.public_url .*must begin with https://"),
+        ({"IM_SECRETS_DIR": "/no/such/folder"}, "secret files in /no/such/folder .*cannot be read"),
         ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
         ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
         ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
@@ -202,6 +207,24 @@ def status_of(url: str) -> int:
 def test_a_mistake_in_the_settings_is_one_sentence(data_dir: Path, variables: dict[str, str], sentence: str) -> None:
     assert re.search(sentence, refusal(run(data_dir, **variables)))
     assert servers_of(data_dir) == []
+
+
+def test_secret_files_are_settings(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "IM_POSTGRES__DSN").write_text(f"postgresql://im:{SECRET}@{CLOSED}/im\n")
+    (tmp_path / "..data").mkdir()
+    assert f"PostgreSQL at {CLOSED} cannot be reached" in refusal(run(data_dir, IM_SECRETS_DIR=str(tmp_path)))
+    (tmp_path / "IM_POSTGRES__DNS").write_text("x")
+    assert "postgres.dns" in refusal(run(data_dir, IM_SECRETS_DIR=str(tmp_path)))
+    (tmp_path / "IM_FOO").write_text("x")
+    assert f"Unknown setting IM_FOO in {tmp_path}" in refusal(run(data_dir, IM_SECRETS_DIR=str(tmp_path)))
+
+
+def test_lists_may_be_given_with_commas(data_dir: Path) -> None:
+    done = run(
+        data_dir, "checkconfig", IM_HTTP__TRUSTED_PROXIES="10.0.0.0/8, ::1/128", IM_COLLECTOR__THRESHOLDS="1,2,3"
+    )
+    assert 'trusted_proxies = ["10.0.0.0/8", "::1/128"]' in done.stdout
+    assert "thresholds = [1, 2, 3]" in done.stdout
 
 
 def test_production_refuses_sample_secrets(data_dir: Path) -> None:

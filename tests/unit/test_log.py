@@ -56,3 +56,17 @@ def test_a_library_s_failure_is_logged_the_same_way(capsys: pytest.CaptureFixtur
     line = json.loads(capsys.readouterr().out)
     assert line["message"] == "failed for me"
     assert line["error"]["type"] == "ExceptionGroup"
+
+
+def test_fields_have_the_names_and_types_of_ecs(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+    log = structlog.get_logger("app.somewhere")
+    log.info("request_answered", method="GET", status=200, ms=1.5, route="/livez", client_ip="::1", request_id="r")
+    log.warning("store_away", error="ConnectionRefusedError")
+    answered, away = map(json.loads, capsys.readouterr().out.splitlines())
+    assert answered["http"] == {"request": {"method": "GET", "id": "r"}, "response": {"status_code": 200}}
+    assert answered["event"] == {"duration": 1_500_000}
+    assert (answered["url"], answered["client"]) == ({"path": "/livez"}, {"ip": "::1"})
+    assert answered["service"] == {"name": "magpie"}
+    assert "ms" not in answered
+    assert away["error"] == {"message": "ConnectionRefusedError"}
