@@ -15,7 +15,7 @@ help: ## this list
 
 run: ## start Magpie on this machine (embedded PostgreSQL and Valkey, data in .data)
 	@scripts/venv run
-	@scripts/web
+	@scripts/web || echo 'magpie: going on without the web app; it needs the npm registry once' >&2
 	@$(PY) run.py $(ARGS)
 
 dev: venv ## the same, built and started again whenever a source, template, migration or setting changes
