@@ -127,6 +127,7 @@ async def test_with_the_keyboard_alone(new_person: NewPerson) -> None:
     await ann.sees("no mouse needed")
     await tab_to("About this group")
     await press("Enter")
+    await ann.dialog.wait_for()
     await tab_to("Invite link")
     await press("Enter")
     link = await ann.dialog.get_by_label("Invite link").input_value()
