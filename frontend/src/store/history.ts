@@ -1,9 +1,14 @@
 /** Reads pages of history into timelines: the newest, older, newer, or around a message. */
 import type { Http } from "../api/client";
+import { AppError } from "../api/errors";
 import type { Message } from "../api/types";
 import { Timeline } from "./timeline";
 
-const PAGE = 50;
+/** The first page is what a screen shows and a little more; those one scrolls to are the largest the server gives. */
+const FIRST_PAGE = 50;
+const PAGE = 100;
+/** Who scrolls fast through years meets the limit of calls: the page waits as long as it is told, so often in a row. */
+const WAITS_MAX = 5;
 /** Timelines that are kept; the one not looked at for longest is read again when it is needed. */
 const KEPT = 20;
 
@@ -49,7 +54,9 @@ export class History {
     const timeline = this.of(groupId);
     if (timeline.loaded.value && timeline.live.value) return;
     if (!timeline.live.value) timeline.reset();
-    await this.load(groupId, timeline, "page", async () => timeline.show(await this.page(groupId, {}), true));
+    await this.load(groupId, timeline, "page", async () =>
+      timeline.show(await this.page(groupId, {}, FIRST_PAGE), true),
+    );
   }
 
   async older(groupId: string): Promise<void> {
@@ -75,8 +82,8 @@ export class History {
     if (timeline.loaded.value && timeline.first <= seq && seq <= timeline.last) return;
     await this.load(groupId, timeline, "page", async () => {
       const [before, after] = await Promise.all([
-        this.page(groupId, { before_seq: seq + 1 }),
-        this.page(groupId, { after_seq: seq }),
+        this.page(groupId, { before_seq: seq + 1 }, FIRST_PAGE),
+        this.page(groupId, { after_seq: seq }, FIRST_PAGE),
       ]);
       const end = after.at(-1)?.seq ?? seq;
       timeline.live.value = false;
@@ -93,18 +100,27 @@ export class History {
     if (timeline.loading.value !== null) return;
     timeline.loading.value = what;
     timeline.failed.value = false;
-    try {
-      await read();
-      this.onRead(groupId, timeline.items.value);
-    } catch {
-      timeline.failed.value = true;
-    } finally {
-      timeline.loading.value = null;
+    for (let waits = 0; ; waits += 1) {
+      try {
+        await read();
+        this.onRead(groupId, timeline.items.value);
+        break;
+      } catch (error) {
+        const waitMs = error instanceof AppError ? error.retryAfterMs : null;
+        timeline.failed.value = waitMs === null || waits >= WAITS_MAX;
+        if (waitMs === null || waits >= WAITS_MAX) break;
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+      }
     }
+    timeline.loading.value = null;
   }
 
-  private async page(groupId: string, where: { before_seq?: number; after_seq?: number }): Promise<readonly Message[]> {
-    const params = { path: { group_id: groupId }, query: { ...where, limit: PAGE } };
+  private async page(
+    groupId: string,
+    where: { before_seq?: number; after_seq?: number },
+    limit = PAGE,
+  ): Promise<readonly Message[]> {
+    const params = { path: { group_id: groupId }, query: { ...where, limit } };
     return (await this.http.ask(this.http.client.GET("/api/v1/groups/{group_id}/messages", { params }))).items;
   }
 }
