@@ -37,9 +37,12 @@ class Supervisor:
         log.error("background_task_died", task=task.get_name(), exc_info=None if task.cancelled() else task.exception())
         self._on_death(task.get_name())
 
-    async def end(self, task: asyncio.Task[None], timeout_s: float) -> None:
-        """Cancel one task and wait at most `timeout_s` seconds for it."""
+    async def end(self, task: asyncio.Task[None], timeout_s: float, ask: Callable[[], None] | None = None) -> None:
+        """Cancel one task and wait at most `timeout_s` seconds for it. With `ask`, it is asked to end by itself first, for as long."""
         self._tasks.discard(task)
+        if ask is not None:
+            ask()
+            await asyncio.wait({task}, timeout=timeout_s)
         task.cancel()
         _, pending = await asyncio.wait({task}, timeout=timeout_s)
         if pending:

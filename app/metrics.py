@@ -61,7 +61,13 @@ class Metrics:
         )
 
         self.pending_sends = Gauge("im_pending_sends", "Sends waiting for their answer", registry=r)
-        self.log_depth = Gauge("im_log_depth", "Records in the log that are not committed", registry=r)
+        self.log_depth = Gauge(
+            "im_log_depth", "Records that are not committed in the partitions of this process", registry=r
+        )
+        self.log_lag_seconds = Gauge("im_log_lag_seconds", "Age of the oldest record of the batch in work", registry=r)
+        self.batches_dropped = Counter(
+            "im_batches_dropped", "Batches given up because a partition had a new owner", registry=r
+        )
         self.read_marks_pending = Gauge("im_read_marks_pending", "Read marks not yet written", registry=r)
         self.search_behind = Gauge("im_search_behind", "Messages not indexed at the last look", registry=r)
         self.search_lag_seconds = Gauge(

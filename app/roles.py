@@ -72,18 +72,24 @@ async def way_up(parts: Parts) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def consuming(parts: Parts) -> AsyncIterator[None]:
-    """The consumer; at the end it stores what is in the log already."""
+    """The consumer; at the end it finishes its batch, and a log that ends with this process too."""
     task = parts.supervisor.spawn(parts.consumer.run(), "consumer")
+    parts.supervisor.spawn(parts.consumer.watch(parts.settings.consumer.watch_s), "consumer_watch")
     parts.supervisor.spawn(parts.words.run(), "word_list")
     yield
+    if not parts.broker.durable:
+        await _drain(parts, task)
+    # It gives its partitions up before the broker goes.
+    await parts.supervisor.end(task, STOP_S, ask=parts.consumer.stop)
+
+
+async def _drain(parts: Parts, consumer: asyncio.Task[None]) -> None:
     try:
         async with asyncio.timeout(STOP_S):
-            while parts.broker.depth() and not task.done():  # noqa: ASYNC110 - once, at the end; no event is worth its upkeep
+            while any((await parts.broker.backlog()).values()) and not consumer.done():  # noqa: ASYNC110 - once, at the end; no event is worth its upkeep
                 await asyncio.sleep(DRAIN_LOOK_S)
     except TimeoutError:
-        log.warning("log_not_drained", records=parts.broker.depth())
-    # It gives its partitions up before the broker goes.
-    await parts.supervisor.end(task, STOP_S)
+        log.warning("log_not_drained")
 
 
 @asynccontextmanager

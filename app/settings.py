@@ -1,22 +1,21 @@
 """Typed settings: `config/default.toml`, the overlay of `IM_ENV`, secret files, then the environment (`IM_SECTION__KEY`).
 
-Every option, its default and the reason for it stand in `config/default.toml`; this file gives types and bounds. Unknown keys are
-refused wherever they come from. Durations carry their unit in the name, sizes are bytes, rates are per the unit in the name.
+Every option, its default and the reason for it stand in `config/default.toml`, types and bounds in `sections.py`. Unknown keys are
+refused wherever they come from.
 """
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from app import sections as tables
 from app.errors import ConfigError
-from app.sources import SECRETS_DIR, NamedTexts, as_list, checked, read_secret_files
+from app.sources import SECRETS_DIR, NamedTexts, checked, read_secret_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = ROOT / "config"
@@ -27,272 +26,6 @@ MIN_SECRET_CHARS = 32
 
 Environment = Literal["dev", "test", "production"]
 Role = Literal["all", "gateway", "api", "consumer"]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
-Wait = Annotated[float, Field(ge=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _web_address(value: str) -> str:
-    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).netloc):
-        raise ValueError("must begin with https:// or http:// and name a host")
-    return value
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value)
-    return value
-
-
-class Section(BaseModel):
-    """A table of the configuration; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Http(Section):
-    """The public HTTP server."""
-
-    host: str
-    port: Port
-    public_url: Annotated[str, AfterValidator(_web_address)]
-    allowed_origins: Annotated[tuple[str, ...], BeforeValidator(as_list)]
-    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_list)]
-    keepalive_timeout_s: Seconds
-    body_timeout_s: Seconds
-    header_timeout_s: Seconds
-    max_body_bytes: Count
-    shutdown_timeout_s: Seconds
-    backlog: Count
-    web_folder: str
-
-
-class Metrics(Section):
-    """Health and metrics on a port of their own."""
-
-    host: str
-    port: Port
-    probe_interval_s: Seconds
-    probe_timeout_s: Seconds
-
-
-class Postgres(Section):
-    """The source of truth."""
-
-    dsn: SecretStr
-    pool_min: Count
-    pool_max: Count
-    connect_timeout_s: Seconds
-    command_timeout_s: Seconds
-    acquire_timeout_s: Seconds
-    startup_wait_s: Wait
-    migration_timeout_s: Seconds
-
-
-class Redis(Section):
-    """Counters, caches, routes, tickets."""
-
-    url: SecretStr
-    pool_max: Count
-    connect_timeout_s: Seconds
-    command_timeout_s: Seconds
-    startup_wait_s: Wait
-
-
-class Embedded(Section):
-    """PostgreSQL and Valkey from Python wheels, for a laptop."""
-
-    start_timeout_s: Seconds
-    postgres_max_connections: Count
-    postgres_shared_buffers_mb: Count
-    valkey_max_memory_mb: Count
-    log_max_bytes: Count
-
-
-class Broker(Section):
-    """The log between gateway and consumer."""
-
-    kind: Literal["memory"]
-    partitions: Annotated[int, Field(ge=1, le=1024)]
-    memory_max_records: Count
-
-
-class Delivery(Section):
-    """From the consumer down to the gateways."""
-
-    kind: Literal["memory", "redis_pubsub"]
-    max_blob_bytes: Count
-    heads_interval_s: Seconds
-    heads_active_s: Seconds
-    max_tracked_groups: Count
-    reconnect_max_s: Seconds
-
-
-class Auth(Section):
-    """Passwords, tokens, sessions."""
-
-    secret: SecretStr
-    token_ttl_s: Count
-    ticket_ttl_s: Count
-    bcrypt_rounds: Annotated[int, Field(ge=4, le=16)]
-    bcrypt_threads: Count
-    bcrypt_max_waiting: Count
-    session_cache_s: Seconds
-    session_cache_max: Count
-
-
-class Limits(Section):
-    """Token buckets; the burst is the minute's number."""
-
-    register_per_minute: Count
-    login_per_minute: Count
-    send_per_minute: Count
-    api_per_minute: Count
-    frames_per_second: Count
-    local_buckets_max: Count
-    redis_timeout_s: Seconds
-    redis_retry_s: Seconds
-    batch_max: Count
-    linger_ms: Annotated[float, Field(ge=0)]
-    waiting_max: Count
-
-
-class Groups(Section):
-    """Bounds of groups."""
-
-    max_members: Count
-    max_groups_per_user: Count
-    invite_ttl_s: Count
-    page_max: Annotated[int, Field(ge=1, le=1000)]
-
-
-class Messages(Section):
-    """Bounds of messages and of reading them back."""
-
-    max_code_points: Count
-    send_timeout_s: Seconds
-    hot_size: Count
-    hot_ttl_s: Count
-    history_page_max: Annotated[int, Field(ge=1, le=100)]
-    sync_items_max: Count
-    resume_items_max: Count
-    resume_bytes_max: Count
-    read_flush_s: Seconds
-    read_pending_max: Count
-
-
-class Search(Section):
-    """Search in messages, and the index behind it."""
-
-    index: bool
-    index_interval_s: Seconds
-    index_look_share: Annotated[float, Field(gt=0, le=1)]
-    index_share: Annotated[float, Field(gt=0, le=1)]
-    index_groups_max: Count
-    index_batch_max: Count
-    index_backoff_max_s: Seconds
-    query_code_points: Count
-    query_parts: Count
-    filter_code_points: Annotated[int, Field(ge=2)]
-    page_max: Annotated[int, Field(ge=1, le=50)]
-    snippet_code_points: Count
-    highlights_max: Count
-    tail_max: Count
-    newest_max: Count
-    newest_per_group_min: Annotated[int, Field(ge=2)]
-    dense_one_in: Count
-    slice_growth: Annotated[int, Field(ge=2)]
-    slices_max: Count
-
-
-class Producer(Section):
-    """Un-acked sends; beyond a bound a send is answered `busy`."""
-
-    per_connection: Count
-    per_partition: Count
-    total: Count
-    linger_ms: Annotated[float, Field(ge=0)]
-    batch_max: Count
-
-
-class Lookups(Section):
-    """Questions that many connections and requests ask at once: is a session valid, which groups has a user."""
-
-    linger_ms: Annotated[float, Field(ge=0)]
-    batch_max: Count
-    waiting_max: Count
-
-
-class Consumer(Section):
-    """Batches from the log to the store."""
-
-    batch_max: Count
-    linger_ms: Annotated[float, Field(ge=0)]
-    backoff_min_s: Seconds
-    backoff_max_s: Seconds
-
-
-class Gateway(Section):
-    """WebSocket connections and fan-out."""
-
-    node_id: str
-    public_ws_url: str
-    max_connections: Count
-    connections_per_user: Count
-    admission_per_second: Count
-    admission_burst: Count
-    max_frame_bytes: Count
-    heartbeat_s: Seconds
-    sweep_interval_s: Seconds
-    window_ms: Count
-    window_max_ms: Count
-    window_max_items: Count
-    buffer_bytes: Count
-    slow_close_s: Seconds
-    close_timeout_s: Seconds
-    large_group_members: Count
-    held_frames_max: Count
-    pull_within_ms: Count
-    resume_groups_max: Count
-    backoff_base_ms: Count
-    backoff_max_ms: Count
-    backoff_jitter: Annotated[float, Field(ge=0, le=1)]
-
-
-class Moderation(Section):
-    """The word filter."""
-
-    words_file: str
-    mode: Literal["reject", "mask"]
-    reload_s: Seconds
-    file_max_bytes: Count
-
-
-class Ids(Section):
-    """Snowflake ids and the worker lease."""
-
-    lease_s: Seconds
-    renew_s: Seconds
-    max_backward_ms: Count
-
-
-class Log(Section):
-    """Logs: one JSON line per event, or coloured text for people."""
-
-    level: Literal["debug", "info", "warning", "error"]
-    format: Literal["auto", "json", "text"]
-
-
-class Collector(Section):
-    """Python's cyclic garbage collector."""
-
-    thresholds: Annotated[tuple[Count, Count, Count], BeforeValidator(as_list)]
-
-
-class Testing(Section):
-    """Only for tests; refused outside `IM_ENV = test`."""
-
-    crash_point: str
 
 
 class Settings(BaseSettings):
@@ -304,27 +37,29 @@ class Settings(BaseSettings):
     env: Environment = "dev"
     role: Role
     data_dir: Path
-    http: Http
-    metrics: Metrics
-    postgres: Postgres
-    redis: Redis
-    embedded: Embedded
-    broker: Broker
-    delivery: Delivery
-    auth: Auth
-    limits: Limits
-    groups: Groups
-    messages: Messages
-    search: Search
-    lookups: Lookups
-    producer: Producer
-    consumer: Consumer
-    gateway: Gateway
-    moderation: Moderation
-    ids: Ids
-    log: Log
-    collector: Collector
-    testing: Testing
+    http: tables.Http
+    metrics: tables.Metrics
+    postgres: tables.Postgres
+    redis: tables.Redis
+    embedded: tables.Embedded
+    broker: tables.Broker
+    redis_streams: tables.RedisStreams
+    kafka: tables.Kafka
+    delivery: tables.Delivery
+    auth: tables.Auth
+    limits: tables.Limits
+    groups: tables.Groups
+    messages: tables.Messages
+    search: tables.Search
+    lookups: tables.Lookups
+    producer: tables.Producer
+    consumer: tables.Consumer
+    gateway: tables.Gateway
+    moderation: tables.Moderation
+    ids: tables.Ids
+    log: tables.Log
+    collector: tables.Collector
+    testing: tables.Testing
 
     @classmethod
     def settings_customise_sources(

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from app.errors import ConfigError
-from app.settings import Embedded
+from app.sections import Embedded
 from app.storage.embedded import EmbeddedServers, embedded_servers
 from app.storage.embedded.folder import private_folder
 from app.storage.embedded.launch import find_launcher

@@ -3,12 +3,12 @@
 **Order.** Records of one partition are read in the order in which their appends returned; records of one append keep their order.
 **Delivery.** A record is handed out until its position is committed; after a restart, a rebalance or a new subscription it comes again.
 **Who serialises.** A partition has one owner at a time as far as the broker can know; a stale owner is stopped by the fence in
-PostgreSQL (`partition_owner`), never by the broker alone.
+PostgreSQL (`partition_owner`), never by the broker alone. Open subscriptions share the partitions evenly.
 **Survival.** What un-acked input survives a crash differs between brokers; each adapter's docstring says it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
@@ -16,21 +16,26 @@ from zlib import crc32
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry of the log; `offset` rises by partition."""
+    """One entry of the log; `offset` rises by partition, `appended_ms` (since 1970) is when it entered the log."""
 
     partition: int
     offset: int
     value: bytes
+    appended_ms: int
 
 
 class OwnershipListener(Protocol):
-    """Told when partitions come and go; nothing of a partition is handed out before `on_assigned` returned."""
+    """Told when partitions come and go."""
 
-    async def on_assigned(self, partitions: Sequence[int]) -> None:
-        """These partitions are ours now."""
+    async def on_assigned(self, partitions: Sequence[int], fresh: Collection[int]) -> None:
+        """These partitions are ours now; nothing of them is handed out before this returned.
 
-    async def on_revoked(self, partitions: Sequence[int]) -> None:
-        """These partitions are no longer ours; what is in work for them must not be answered."""
+        The logs of those in `fresh` began anew: offsets known from before mean nothing there. What this raises, `fetch` raises, and
+        it is called again.
+        """
+
+    def on_revoked(self, partitions: Sequence[int]) -> None:
+        """These partitions are no longer ours; what is in work for them must not be answered. Must not block or raise."""
 
 
 class Subscription(ABC):
@@ -38,15 +43,23 @@ class Subscription(ABC):
 
     @abstractmethod
     async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
-        """Wait for records; then at most `max_records`, collected for at most `linger_s`, rising within each partition."""
+        """Wait for records; then at most `max_records`, collected for at most `linger_s`, rising within each partition.
+
+        Never empty. Partitions are taken here, and given up here once others have less than their share; a partition that the broker
+        gave to another meanwhile may go at any time. Cancelling a call loses nothing. Raises Busy while the broker is away and
+        whatever the listener raises: call again.
+        """
 
     @abstractmethod
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Everything up to and including these offsets, by partition, is done and will not come again."""
+        """Everything up to and including these offsets, by partition, is done and will not come again.
+
+        Partitions that went meanwhile are left alone. Raises Busy while the broker is away: call again.
+        """
 
     @abstractmethod
     async def close(self) -> None:
-        """Give up all partitions."""
+        """Give up all partitions, so that others have them at once. Does not raise when the broker is away."""
 
 
 class Broker(ABC):
@@ -55,26 +68,28 @@ class Broker(ABC):
     name: str
     """Stands in `partition_owner` and `dead_letters`."""
     partitions: int
+    durable: bool
+    """What was appended outlives this process."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Connect."""
+        """Connect. Raises Busy when the broker is away, ConfigError when it is not what the settings say."""
 
     @abstractmethod
     async def append(self, partition: int, values: Sequence[bytes]) -> None:
         """Append to one partition.
 
         Returning means: held as the adapter's docstring states. Raises `Busy` (outcome none) when nothing was appended because the
-        log is full or away, and `Internal` (outcome unknown) when it is not known whether it was.
+        log is full or known to be away, and `Internal` (outcome unknown) when it is not known whether it was.
         """
 
     @abstractmethod
     async def subscribe(self, listener: OwnershipListener) -> Subscription:
-        """Join as a reader."""
+        """Join as a reader. Raises Busy while the broker is away."""
 
     @abstractmethod
-    def depth(self) -> int:
-        """Records appended by or known to this process that are not committed; for metrics."""
+    async def backlog(self) -> Mapping[int, int]:
+        """Records that are not committed, by partition, whoever appended them. Raises Busy while the broker is away."""
 
     @abstractmethod
     async def stop(self) -> None:

@@ -18,7 +18,8 @@ from app.cli.progress import LoggedProgress, Progress
 from app.cli.show import public_url
 from app.cli.stores import check_folder, explained, open_stores
 from app.roles import PARTS, build_app
-from app.settings import Collector, Settings
+from app.sections import Collector
+from app.settings import Settings
 from app.web.deadline import HeaderDeadline
 
 log = structlog.get_logger(__name__)

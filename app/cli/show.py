@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
 
-from app.settings import CONFIG_DIR, Http, Settings
+from app.sections import Http
+from app.settings import CONFIG_DIR, Settings
 
 MASK = "**********"
 

@@ -19,7 +19,7 @@ class DeadLetters:
     async def add(self, broker: str, record: Record, reason: str) -> None:
         """Put one record aside. Raises Busy when PostgreSQL is away, StaleOwner when its partition has a new owner."""
         async with self._postgres.transaction() as connection:
-            await self._fence.check(connection, [record.partition])
+            await self._fence.advance(connection, {record.partition: record.offset})
             await connection.execute(
                 "INSERT INTO dead_letters (broker, partition, position, envelope, reason) VALUES ($1, $2, $3, $4, $5)",
                 broker,

@@ -12,7 +12,7 @@ from app.delivery.publisher import Publisher
 from app.lifecycle import CrashPoint, Readiness
 from app.metrics import Metrics
 from app.modules.messages.feature import MessagesFeature
-from app.settings import Consumer as ConsumerOptions
+from app.sections import Consumer as ConsumerOptions
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis
 

@@ -1,8 +1,8 @@
-"""The fence: `partition_owner(broker, partition, epoch)` in PostgreSQL. Taking a partition raises its epoch; whoever holds an older
-one can commit nothing more, however long it slept.
+"""The fence: `partition_owner(broker, partition, epoch, judged)` in PostgreSQL. Taking a partition raises its epoch; whoever holds an
+older one can commit nothing more, however long it slept. `judged` is how far committed batches have decided.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
@@ -25,41 +25,60 @@ class Fence:
         self._broker = broker_name
         self._owner = owner
         self._epochs: dict[int, int] = {}
+        self._judged: dict[int, int] = {}
 
-    async def on_assigned(self, partitions: Sequence[int]) -> None:
+    @property
+    def partitions(self) -> Collection[int]:
+        """Those owned now, as far as this process knows."""
+        return self._epochs.keys()
+
+    async def on_assigned(self, partitions: Sequence[int], fresh: Collection[int]) -> None:
         """Raise the epochs in one statement, rows in rising order. Raises Busy when PostgreSQL is away."""
         rows = await self._postgres.execute(
             """INSERT INTO partition_owner AS o (broker, partition, epoch, owner)
                SELECT $1, partition, 1, $3 FROM unnest($2::int[]) AS p (partition) ORDER BY partition
                ON CONFLICT (broker, partition)
-               DO UPDATE SET epoch = o.epoch + 1, owner = excluded.owner, taken_at = now()
-               RETURNING partition, epoch""",
+               DO UPDATE SET epoch = o.epoch + 1, owner = excluded.owner, taken_at = now(),
+                   judged = CASE WHEN o.partition = ANY($4::int[]) THEN -1 ELSE o.judged END
+               RETURNING partition, epoch, judged""",
             self._broker,
             list(partitions),
             self._owner,
+            list(fresh),
         )
         self._epochs |= {row[0]: row[1] for row in rows}
-        log.info("partitions_taken", broker=self._broker, partitions=len(rows))
+        self._judged |= {row[0]: row[2] for row in rows}
+        log.info("partitions_taken", broker=self._broker, partitions=sorted(partitions))
 
-    async def on_revoked(self, partitions: Sequence[int]) -> None:
+    def on_revoked(self, partitions: Sequence[int]) -> None:
         """Forget the epochs: a batch in work for them fails its check."""
         for partition in partitions:
             self._epochs.pop(partition, None)
+        log.info("partitions_gone", broker=self._broker, partitions=sorted(partitions))
 
-    async def check(self, connection: Connection, partitions: Iterable[int]) -> None:
-        """Inside the batch's transaction: raises StaleOwner unless every epoch is still ours.
+    def judged(self, partition: int, offset: int) -> bool:
+        """Whether this record was decided about before its partition became ours: what is not stored of it was refused."""
+        return offset <= self._judged.get(partition, -1)
 
-        FOR SHARE makes a successor wait until this batch is committed, so nothing is judged twice.
+    async def advance(self, connection: Connection, positions: Mapping[int, int]) -> None:
+        """Inside the batch's transaction: everything up to these offsets, by partition, is judged.
+
+        Raises StaleOwner unless every epoch is still ours. The rows stay locked until the commit, so a successor waits for this
+        batch and judges nothing twice.
         """
-        mine: Mapping[int, int] = {p: self._epochs.get(p, 0) for p in partitions}
+        partitions = sorted(positions)
         rows = await connection.fetch(
-            """SELECT partition, epoch FROM partition_owner WHERE broker = $1 AND partition = ANY($2::int[])
-               ORDER BY partition FOR SHARE""",
+            """UPDATE partition_owner AS o SET judged = greatest(o.judged, mine.judged)
+               FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS mine (partition, epoch, judged)
+               WHERE o.broker = $1 AND o.partition = mine.partition AND o.epoch = mine.epoch
+               RETURNING o.partition""",
             self._broker,
-            list(mine),
+            partitions,
+            [self._epochs.get(partition, 0) for partition in partitions],
+            [positions[partition] for partition in partitions],
         )
-        if {row[0]: row[1] for row in rows} != mine:
-            raise StaleOwner(f"partitions {sorted(mine)} of {self._broker} have a new owner")
+        if len(rows) != len(partitions):
+            raise StaleOwner(f"partitions {partitions} of {self._broker} have a new owner")
 
 
 async def check_partitions(postgres: Postgres, broker: Broker) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn, TypeVar
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -58,28 +59,68 @@ class Consumer:
         self._backoff_min_s = backoff_min_s
         self._backoff_max_s = backoff_max_s
         self._wait_s = 0.0
+        self._stopping = asyncio.Event()
+        self._fetching: asyncio.Future[list[Record]] | None = None
 
     async def run(self) -> None:
-        """Consume until cancelled. Who lost a partition to another drops its batch and joins again."""
-        while True:
+        """Consume until `stop` or cancelled. Who lost a partition to another drops its batch and joins again."""
+        while not self._stopping.is_set():
             subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
             try:
                 await self._consume(subscription)
             except StaleOwner as stale:
                 log.warning("batch_dropped", reason=str(stale))
-                lost = stale
+                self._metrics.batches_dropped.inc()
+                await self._back_off("consumer", stale)
             finally:
                 await subscription.close()
-            await self._back_off("consumer", lost)
 
-    async def _consume(self, subscription: Subscription) -> NoReturn:
+    def stop(self) -> None:
+        """Begin no further batch; the one in work is stored, published and answered first."""
+        self._stopping.set()
+        if self._fetching is not None:
+            self._fetching.cancel()
+
+    async def watch(self, interval_s: float) -> None:
+        """Measure what waits in the partitions owned, until cancelled."""
         while True:
-            records = await subscription.fetch(self._batch_max, self._linger_s)
+            await asyncio.sleep(interval_s)
+            try:
+                backlog = await self._broker.backlog()
+            except Busy:
+                continue  # /readyz tells already
+            depth = sum(backlog.get(partition, 0) for partition in self._fence.partitions)
+            self._metrics.log_depth.set(depth)
+            if not depth:
+                self._metrics.log_lag_seconds.set(0)
+
+    async def _consume(self, subscription: Subscription) -> None:
+        while (records := await self._fetch(subscription)) is not None:
             self._crash("after_read")
             self._metrics.batch_size.observe(len(records))
+            oldest_s = min(record.appended_ms for record in records) / 1000
+            self._metrics.log_lag_seconds.set(max(0.0, time.time() - oldest_s))
             await self._process(records)
             self._crash("before_position")
-            await subscription.commit({record.partition: record.offset for record in records})
+            positions = _positions(records)
+            await self._until_there("consumer", lambda: subscription.commit(positions))  # noqa: B023 - called here and now
+
+    async def _fetch(self, subscription: Subscription) -> list[Record] | None:
+        """The next batch; None when it is time to stop."""
+        if self._stopping.is_set():
+            return None
+        self._fetching = asyncio.ensure_future(
+            self._until_there("consumer", lambda: subscription.fetch(self._batch_max, self._linger_s))
+        )
+        try:
+            return await self._fetching
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            return None
+        finally:
+            self._fetching.cancel()
+            self._fetching = None
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Store and publish; on a data error halve until the poison stands alone and put that aside.
@@ -87,10 +128,12 @@ class Consumer:
         Halves are done one after the other, so the order of a group stays.
         """
         sends: list[Send] = []
-        partitions = list({record.partition for record in records})
         try:
-            sends.extend(from_envelope(record.value) for record in records)
-            committed = await self._until_there("store", lambda: self._store.store(sends, partitions))
+            sends.extend(
+                from_envelope(record.value, judged=self._fence.judged(record.partition, record.offset))
+                for record in records
+            )
+            committed = await self._until_there("store", lambda: self._store.store(sends, _positions(records)))
         except StaleOwner:
             raise
         except Exception as error:  # noqa: BLE001 - the reason is kept with the dead letter
@@ -131,3 +174,8 @@ class Consumer:
     def _recovered(self, part: str) -> None:
         self._readiness.clear(part)
         self._wait_s = 0.0
+
+
+def _positions(records: Sequence[Record]) -> Mapping[int, int]:
+    """The last offset of each partition: offsets rise within it."""
+    return {record.partition: record.offset for record in records}

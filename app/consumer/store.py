@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 from app.consumer.fence import Fence
 from app.consumer.proposer import Proposer
-from app.errors import AppError, Conflict, NotFound, Rejected
+from app.errors import AppError, Busy, Conflict, NotFound, Rejected
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
 from app.modules.messages.models import Key, Send, StoredMessage, to_stored
 from app.modules.messages.repository import MessageRepository, Row
 from app.storage.postgres import Connection, Postgres
+
+AGAIN_MS = 100
 
 Head = tuple[int, int]
 """(last_seq, access_version) of a group."""
@@ -94,23 +97,24 @@ class BatchStore:
         self._crash = crash
         self._metrics = metrics
 
-    async def store(self, sends: Sequence[Send], partitions: Sequence[int]) -> Committed:
-        """Commit what may be stored of `sends`, which are in log order and come from `partitions`."""
+    async def store(self, sends: Sequence[Send], positions: Mapping[int, int]) -> Committed:
+        """Commit what may be stored of `sends`, which are in log order; `positions` are the last offsets of their partitions."""
         first: dict[Key, Send] = {}
-        for send in sends:
+        # A send that is judged already only looks for its message; a fresh one of the same key is what gets decided about.
+        for send in sorted(sends, key=attrgetter("judged")):
             first.setdefault(send.key, send)
-        refused: dict[Key, AppError] = {}
+        refused: dict[Key, AppError] = {key: _again() for key, send in first.items() if send.judged}
         bodies = {key: body for key, send in first.items() if (body := self._words.filtered(send.body)) is not None}
         with self._metrics.stage("propose"):
             proposed = await self._proposer.propose(Counter(key[0] for key in bodies))
 
         with self._metrics.stage("commit"):
             async with self._postgres.transaction() as connection:
-                await self._fence.check(connection, partitions)
+                await self._fence.advance(connection, positions)
                 heads = await self._groups.lock_seqs(connection, sorted({key[0] for key in first}))
                 # A statement of its own after the locks: only now does its snapshot hold what a previous owner committed.
                 known = await self._messages.find_repeats(connection, list(first))
-                candidates = [send for key, send in first.items() if key not in known]
+                candidates = [send for key, send in first.items() if key not in known and key not in refused]
                 candidates = await self._permitted(connection, candidates, heads, refused)
                 candidates = _clean(candidates, bodies, refused)
                 new, last_seqs = self._number(candidates, bodies, heads)
@@ -165,6 +169,11 @@ class BatchStore:
             ts = self._ids.timestamp_ms(message_id)
             stored.append(to_stored(send.key, seq, message_id, ts, send.kind, bodies[send.key], send.content_hash))
         return stored, last_seqs
+
+
+def _again() -> Busy:
+    """A record came again after a crash and is not stored: it was refused. Its sender may know that, so it is not judged anew."""
+    return Busy("the server was interrupted while it answered this; send it again", retry_after_ms=AGAIN_MS)
 
 
 def _clean(candidates: Iterable[Send], bodies: Mapping[Key, str], refused: dict[Key, AppError]) -> list[Send]:

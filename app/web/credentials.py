@@ -9,7 +9,7 @@ from app.errors import Forbidden, Unauthorized
 from app.modules.accounts.sessions import SessionService
 from app.modules.accounts.tickets import TicketService
 from app.protocol.endpoint import Principal
-from app.settings import Http
+from app.sections import Http
 from app.web.cookies import check_csrf, sid_and_csrf
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

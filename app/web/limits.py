@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from app.errors import RateLimited
 from app.protocol.endpoint import Limit
-from app.settings import Limits
+from app.sections import Limits
 
 HOST_BITS = 64
 Take = Callable[[str, int], Awaitable[float]]

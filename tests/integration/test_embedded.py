@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.errors import ConfigError
-from app.settings import ROOT, Embedded
+from app.sections import Embedded
+from app.settings import ROOT
 from app.storage.embedded import EmbeddedServers, embedded_servers
 
 # Starting is allowed to block: nothing is served yet.
@@ -39,7 +40,7 @@ import asyncio, sys
 from pathlib import Path
 import asyncpg
 from app.errors import ConfigError
-from app.settings import Embedded
+from app.sections import Embedded
 from app.storage.embedded import embedded_servers
 
 async def main():

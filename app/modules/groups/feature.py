@@ -14,7 +14,7 @@ from app.modules.groups.repository import GroupRepository
 from app.modules.groups.service import GroupBounds, GroupService, IdSource
 from app.modules.groups.state_repository import StateRepository
 from app.modules.groups.states import GroupStates
-from app.settings import Groups
+from app.sections import Groups
 from app.storage.postgres import Postgres
 
 

@@ -31,13 +31,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A send as the consumer reads it from the log."""
+    """A send as the consumer reads it from the log. `judged`: an earlier owner of its partition decided about it."""
 
     key: Key
     kind: str
     body: str
     content_hash: bytes
     origin: Origin
+    judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def to_envelope(draft: Draft, origin: Origin) -> bytes:
     ).SerializeToString()
 
 
-def from_envelope(value: bytes) -> Send:
+def from_envelope(value: bytes, *, judged: bool = False) -> Send:
     """A send read from the log. Raises ValueError when it is not one."""
     try:
         envelope = Envelope.FromString(value)
@@ -101,7 +102,7 @@ def from_envelope(value: bytes) -> Send:
     ):
         raise ValueError("an envelope without valid ids")
     key = (envelope.group_id, envelope.sender_id, UUID(bytes=envelope.client_msg_id))
-    return Send(key, envelope.kind, envelope.body, envelope.content_hash, envelope.origin)
+    return Send(key, envelope.kind, envelope.body, envelope.content_hash, envelope.origin, judged)
 
 
 def to_stored(key: Key, seq: int, message_id: int, ts: int, kind: str, body: str, content_hash: bytes) -> StoredMessage:

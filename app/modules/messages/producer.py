@@ -159,7 +159,6 @@ class MessageProducer:
             self._answers_per_s = rate if not self._answers_per_s else 0.8 * self._answers_per_s + 0.2 * rate
             self._answered, measured = 0, now
             self._metrics.pending_sends.set(len(self._pending))
-            self._metrics.log_depth.set(self._broker.depth())
             oldest = perf_counter() - self._send_timeout_s
             # Numbers rise with time, so the dict is in order of age.
             while self._pending and (first := next(iter(self._pending.values()))).started < oldest:

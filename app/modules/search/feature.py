@@ -10,7 +10,7 @@ from app.modules.search.index_repository import IndexRepository
 from app.modules.search.indexer import Indexer
 from app.modules.search.repository import SearchRepository
 from app.modules.search.service import SearchBounds, SearchService
-from app.settings import Search
+from app.sections import Search
 from app.storage.postgres import Postgres
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.lifecycle import Supervisor
-from app.settings import Embedded
+from app.sections import Embedded
 from app.storage.embedded.folder import locked_folder, private_folder, socket_folder
 from app.storage.embedded.launch import find_launcher
 from app.storage.embedded.postgres import PostgresProcess

@@ -1,0 +1,125 @@
+"""The contract of app/brokers/base.py, for every adapter: several readers come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.brokers.base import Broker, Record, Subscription
+from app.brokers.shares import share
+from tests.contract.logs import LOGS, PARTITIONS, Connect, Ownership, positions, values
+
+
+@pytest.fixture(params=list(LOGS))
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    async with LOGS[request.param]() as connect:
+        yield connect
+
+
+class Reader:
+    """A consumer process: reads and commits until it is closed, or killed, which commits and says nothing."""
+
+    def __init__(self, broker: Broker, subscription: Subscription, ownership: Ownership) -> None:
+        self.ownership = ownership
+        self.records: list[Record] = []
+        self._subscription = subscription
+        self._broker = broker
+        self._task = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        while True:
+            records = await self._subscription.fetch(10, 0.001)
+            self.records += records
+            await self._subscription.commit(positions(records))
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        await self._subscription.close()
+
+    @classmethod
+    async def on(cls, connect: Connect) -> "Reader":
+        broker, ownership = await connect(), Ownership()
+        return cls(broker, await broker.subscribe(ownership), ownership)
+
+
+async def until_owned(*readers: Reader) -> None:
+    """Wait until the readers share everything evenly."""
+    async with asyncio.timeout(30):
+        while True:
+            owned = [reader.ownership.owned for reader in readers]
+            if len(set().union(*owned)) == PARTITIONS == sum(map(len, owned)) and max(map(len, owned)) - min(
+                map(len, owned)
+            ) <= (PARTITIONS % len(readers) > 0):
+                return
+            await asyncio.sleep(0.02)
+
+
+async def until_read(count: int, *readers: Reader) -> list[Record]:
+    """Wait until the readers have `count` different values."""
+    async with asyncio.timeout(30):
+        while len({value for reader in readers for value in values(reader.records)}) < count:
+            await asyncio.sleep(0.02)
+    return [record for reader in readers for record in reader.records]
+
+
+async def test_readers_share_the_partitions_and_hand_them_on(connect: Connect) -> None:
+    broker = await connect()
+    first = await Reader.on(connect)
+    await until_owned(first)
+    second = await Reader.on(connect)
+    await until_owned(first, second)
+    for number in range(40):
+        await broker.append(number % PARTITIONS, [b"%d" % number])
+    await until_read(40, first, second)
+    await first.close()
+    await until_owned(second)
+    for number in range(40, 60):
+        await broker.append(number % PARTITIONS, [b"%d" % number])
+    await until_read(60, first, second)
+    third = await Reader.on(connect)
+    await until_owned(second, third)
+    await second.close()
+    await third.close()
+
+
+async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: Connect) -> None:
+    broker, sent = await connect(), 0
+    readers = [await Reader.on(connect)]
+    gone: list[Reader] = []
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            await broker.append(sent % PARTITIONS, [b"%d" % sent])
+            sent += 1
+            await asyncio.sleep(0.005)
+
+    sending = asyncio.ensure_future(send())
+    for _ in range(3):
+        readers.append(await Reader.on(connect))
+        await until_owned(*readers)
+        gone.append(readers.pop(0))
+        await gone[-1].close()
+        await until_owned(*readers)
+    sending.cancel()
+    await asyncio.wait({sending})
+    await until_read(sent, *readers, *gone)
+    for reader in readers:
+        await reader.close()
+    by_offset: dict[tuple[int, int], bytes] = {}
+    for record in (record for reader in readers + gone for record in reader.records):
+        assert by_offset.setdefault((record.partition, record.offset), record.value) == record.value
+    for partition in range(PARTITIONS):
+        numbers = [int(value) for (p, _), value in sorted(by_offset.items()) if p == partition]
+        assert numbers == sorted(numbers)
+    assert len(by_offset) == sent
+
+
+@given(st.integers(1, 64), st.sets(st.text(max_size=3), min_size=1, max_size=9))
+def test_shares_are_even_and_add_up(partitions: int, readers: set[str]) -> None:
+    shares = [share(partitions, readers, reader) for reader in readers]
+    assert sum(shares) == partitions
+    assert max(shares) - min(shares) <= 1
