@@ -1,12 +1,16 @@
-"""Background tasks that are watched: a task that dies is logged and stops the process."""
+"""How a process lives: watched background tasks, waiting for what it needs, and whether it is ready."""
 
 import asyncio
 import os
+import random
 import signal
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
+
+from app.errors import Busy
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +76,10 @@ class Readiness:
             log.warning("not_ready", part=part, reason=reason, cause=None if cause is None else repr(cause))
         self._reasons[part] = reason
 
+    def expect(self, part: str, reason: str) -> None:
+        """The same without a word in the log: nothing is wrong, it is only not there yet, or not any more."""
+        self._reasons[part] = reason
+
     def clear(self, part: str) -> None:
         """`part` works again."""
         if self._reasons.pop(part, None) is not None:
@@ -81,6 +89,28 @@ class Readiness:
     def reasons(self) -> dict[str, str]:
         """Part → reason of everything that is not ready now."""
         return dict(self._reasons)
+
+
+async def until_there(
+    step: Callable[[], Awaitable[None]], what: str, readiness: Readiness, *, wait_s: float, pause_max_s: float = 1.0
+) -> None:
+    """Repeat a first step while it raises Busy, for up to `wait_s` seconds, with growing pauses; `/readyz` says what is waited for.
+
+    Raises Busy when it is not there by then.
+    """
+    since, pause_s = time.monotonic(), 0.05
+    while True:
+        try:
+            await step()
+        except Busy as error:
+            readiness.fail("startup", f"waiting for {what}", error)
+            if time.monotonic() - since >= wait_s:
+                raise
+            pause_s = min(2 * pause_s, pause_max_s)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        else:
+            readiness.clear("startup")
+            return
 
 
 class CrashPoint:

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
+from app.cluster.directory import Directory
 from app.consumer.feature import build_consumer
 from app.consumer.loop import Consumer
 from app.delivery.base import Delivery
@@ -29,6 +30,7 @@ from app.storage.probe import StoreProbe
 from app.storage.ratelimit import LocalBuckets, MinuteLimits, TokenBuckets
 from app.storage.redis import Redis, connect
 from app.storage.worker_leases import WorkerLeaseRepository
+from app.web.answers import AnswerDesk
 from app.web.credentials import Credentials, own_origins
 from app.web.gateway.feature import GatewayFeature, gateway_feature
 from app.web.gateway.notices import Notices
@@ -42,12 +44,20 @@ from app.web.server import Api
 class Parts:
     """The objects of one process, each built on first use."""
 
-    def __init__(self, settings: Settings, stop: Callable[[str], None], delivery: Delivery | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: Callable[[str], None],
+        *,
+        delivery: Delivery | None = None,
+        readiness: Readiness | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.settings = settings
         self.boot_id = uuid.uuid4().hex
         self.node_id = settings.gateway.node_id or f"{socket.gethostname()}-{settings.http.port}-{os.getpid()}"
-        self.metrics = Metrics()
-        self.readiness = Readiness()
+        self.metrics = metrics or Metrics()
+        self.readiness = readiness or Readiness()
         self.supervisor = Supervisor(stop)
         self.crash = CrashPoint(settings.testing.crash_point)
         self._given_delivery = delivery
@@ -156,14 +166,18 @@ class Parts:
     @cached_property
     def accounts(self) -> AccountsFeature:
         """Users and sessions."""
-        return accounts_feature(self.postgres, self.redis, self.publisher, self.ids, self._where, self.settings)
+        return accounts_feature(
+            self.postgres, self.redis, self.publisher, self.ids, self.directory.place_of, self.settings
+        )
 
-    def _where(self) -> tuple[str, str]:
-        http, url = self.settings.http, self.settings.gateway.public_ws_url
-        if not url:
-            base = http.public_url or f"http://localhost:{http.port}"
-            url = "ws" + base.removeprefix("http").rstrip("/") + "/ws"
-        return url, self.node_id
+    @cached_property
+    def directory(self) -> Directory:
+        """Where users connect."""
+        http, o = self.settings.http, self.settings.gateway
+        if o.nodes:
+            return Directory(dict(node.split("=", 1) for node in o.nodes))
+        base = http.public_url or f"http://localhost:{http.port}"
+        return Directory({self.node_id: o.public_ws_url or "ws" + base.removeprefix("http").rstrip("/") + "/ws"})
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -254,6 +268,12 @@ class Parts:
         return search_feature(self.postgres, self.groups, self.crash, self.metrics, self.settings.search)
 
     @cached_property
+    def answers(self) -> AnswerDesk:
+        """Where answers to this process's sends arrive."""
+        producer = self.messages.producer
+        return AnswerDesk(self.boot_id, producer.on_answer, producer.on_answers_lost)
+
+    @cached_property
     def gateway(self) -> GatewayFeature:
         """WebSocket connections and fan-out."""
         return gateway_feature(
@@ -262,10 +282,10 @@ class Parts:
             self.messages,
             self.accounts.sessions,
             self.notices,
+            self.answers,
             self.metrics,
             self.settings,
             node_id=self.node_id,
-            boot_id=self.boot_id,
         )
 
     @cached_property

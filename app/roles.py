@@ -5,7 +5,7 @@ what is needed longest comes first. The objects themselves are built in `parts.p
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,8 +13,10 @@ import structlog
 from aiohttp import web
 
 from app.consumer.fence import check_partitions
-from app.delivery.base import Delivery
+from app.delivery.base import Channel, Delivery
 from app.errors import Busy
+from app.lifecycle import Readiness, until_there
+from app.metrics import Metrics
 from app.parts import Parts
 from app.settings import Role, Settings
 from app.web.cookies import setup_cookies
@@ -54,9 +56,31 @@ async def stores(parts: Parts) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def way_down(parts: Parts) -> AsyncIterator[None]:
-    """Delivery, and the heads that make it whole."""
-    await parts.delivery.start(parts.node_id, parts.gateway.hub)
+async def publishing(parts: Parts) -> AsyncIterator[None]:
+    """Delivery for who only publishes, and the heads that make it whole."""
+    await parts.delivery.start(parts.node_id, None, ())
+    async with _beating(parts):
+        yield
+
+
+@asynccontextmanager
+async def answered(parts: Parts) -> AsyncIterator[None]:
+    """Delivery for who sends and has no sockets."""
+    await parts.delivery.start(parts.node_id, parts.answers, ())
+    async with _beating(parts):
+        yield
+
+
+@asynccontextmanager
+async def fanning_out(parts: Parts) -> AsyncIterator[None]:
+    """Delivery for a gateway: everything, to its sockets."""
+    await parts.delivery.start(parts.node_id, parts.gateway.hub, tuple(Channel))
+    async with _beating(parts):
+        yield
+
+
+@asynccontextmanager
+async def _beating(parts: Parts) -> AsyncIterator[None]:
     parts.supervisor.spawn(parts.publisher.run(), "publisher")
     yield
     await parts.delivery.stop()
@@ -65,7 +89,8 @@ async def way_down(parts: Parts) -> AsyncIterator[None]:
 @asynccontextmanager
 async def way_up(parts: Parts) -> AsyncIterator[None]:
     """The broker, for who appends and who reads."""
-    await parts.broker.start()
+    options = parts.settings.broker
+    await until_there(parts.broker.start, "the broker", parts.readiness, wait_s=options.startup_wait_s)
     yield
     await parts.broker.stop()
 
@@ -124,12 +149,17 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
         log.warning("read_marks_lost_at_shutdown")
 
 
+async def _nothing(_: Parts) -> None:
+    """There is nothing to end early."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a role serves: lifetimes, and what is added to the application."""
+    """What a role serves: lifetimes, what is added to the application, and what ends before its running requests are waited for."""
 
     lifetimes: tuple[Lifetime, ...]
     serve: Callable[[web.Application, Parts], None] = lambda *_: None
+    close: Callable[[Parts], Awaitable[None]] = _nothing
 
 
 def _serve_health(app: web.Application, parts: Parts) -> None:
@@ -145,28 +175,45 @@ def _serve_sockets(app: web.Application, parts: Parts) -> None:
     app.add_routes(parts.gateway.endpoint.routes())
 
 
-COMMON = Feature((stores, way_down, way_up), _serve_health)
+async def _close_sockets(parts: Parts) -> None:
+    parts.gateway.endpoint.accepting = False
+    await parts.gateway.closer.close_all(parts.gateway.hub, STOP_S)
+
+
+COMMON = Feature((stores,), _serve_health)
+DOWN_ONLY = Feature((publishing, way_up))
+ANSWERED = Feature((answered, way_up))
+FAN_OUT = Feature((fanning_out, way_up))
 CONSUMER = Feature((consuming, indexing))
 API = Feature((sending,), _serve_api)
-GATEWAY = Feature((sending, sockets), _serve_sockets)
+GATEWAY = Feature((sending, sockets), _serve_sockets, _close_sockets)
 
 ROLES: Mapping[Role, tuple[Feature, ...]] = {
-    "all": (COMMON, CONSUMER, API, GATEWAY),
-    "gateway": (COMMON, GATEWAY),
-    "api": (COMMON, API),
-    "consumer": (COMMON, CONSUMER),
+    "all": (COMMON, FAN_OUT, CONSUMER, API, GATEWAY),
+    "gateway": (COMMON, FAN_OUT, GATEWAY),
+    "api": (COMMON, ANSWERED, API),
+    "consumer": (COMMON, DOWN_ONLY, CONSUMER),
 }
 
 
-def build_app(settings: Settings, *, stop: Callable[[str], None], delivery: Delivery | None = None) -> web.Application:
+def build_app(
+    settings: Settings,
+    *,
+    stop: Callable[[str], None],
+    delivery: Delivery | None = None,
+    readiness: Readiness | None = None,
+    metrics: Metrics | None = None,
+) -> web.Application:
     """The application of `settings.role`, not started. `stop` is called with a reason when a part dies.
 
-    `delivery` replaces the configured adapter; tests use it to lose things.
+    `delivery` replaces the configured adapter; tests use it to lose things. `readiness` and `metrics` may be in use already.
     """
-    parts = Parts(settings, stop, delivery)
+    parts = Parts(settings, stop, delivery=delivery, readiness=readiness, metrics=metrics)
     features = ROLES[settings.role]
+    gateways = parts.directory.origins() if settings.gateway.nodes else ()
     app = web.Application(
-        middlewares=[edge(parts.metrics, settings.http.trusted_proxies)], client_max_size=settings.http.max_body_bytes
+        middlewares=[edge(parts.metrics, settings.http.trusted_proxies, gateways)],
+        client_max_size=settings.http.max_body_bytes,
     )
     app[PARTS] = parts
     setup_cookies(
@@ -180,7 +227,12 @@ def build_app(settings: Settings, *, stop: Callable[[str], None], delivery: Deli
     # Each once, in the order of first mention.
     for lifetime in dict.fromkeys(lifetime for feature in features for lifetime in feature.lifetimes):
         app.cleanup_ctx.append(_during(lifetime, parts))
-    app.on_shutdown.append(_close_sockets)
+
+    async def close(_: web.Application) -> None:
+        for feature in features:
+            await feature.close(parts)
+
+    app.on_shutdown.append(close)
     return app
 
 
@@ -190,10 +242,3 @@ def _during(lifetime: Lifetime, parts: Parts) -> Callable[[web.Application], Asy
             yield
 
     return run
-
-
-async def _close_sockets(app: web.Application) -> None:
-    """Before running requests are waited for: sockets would hold that up."""
-    parts = app[PARTS]
-    parts.gateway.endpoint.accepting = False
-    await parts.gateway.closer.close_all(parts.gateway.hub, STOP_S)

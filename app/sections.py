@@ -23,6 +23,13 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _gateway(value: str) -> str:
+    node, _, url = value.partition("=")
+    if not node or urlsplit(url).scheme not in ("ws", "wss") or not urlsplit(url).netloc:
+        raise ValueError("must look like node=wss://host/ws")
+    return value
+
+
 def _network(value: str) -> str:
     ipaddress.ip_network(value)
     return value
@@ -256,6 +263,7 @@ class Gateway(Section):
 
     node_id: str
     public_ws_url: str
+    nodes: Annotated[tuple[Annotated[str, AfterValidator(_gateway)], ...], BeforeValidator(as_list)]
     max_connections: Count
     connections_per_user: Count
     admission_per_second: Count

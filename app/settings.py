@@ -113,6 +113,7 @@ def check(settings: Settings) -> None:
                 raise ConfigError(
                     f"{section}.kind = memory works only with role = all; choose another {section} for role = {settings.role}."
                 )
+        _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
     if settings.ids.renew_s * RENEWALS_PER_LEASE > settings.ids.lease_s:
@@ -122,10 +123,15 @@ def check(settings: Settings) -> None:
         )
     secret = settings.auth.secret.get_secret_value()
     if settings.env == "production":
-        for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
-            if not getattr(getattr(settings, section), key).get_secret_value():
-                raise ConfigError(f"{section}.{key} is empty; production needs IM_{section.upper()}__{key.upper()}.")
+        _check_shared(settings, "production needs servers of your own")
     if secret and settings.env != "dev" and SAMPLE_SECRET_MARK in secret.lower():
         raise ConfigError("auth.secret is the sample; make your own, for example with `openssl rand -hex 32`.")
     if secret and len(secret) < MIN_SECRET_CHARS:
         raise ConfigError(f"auth.secret has {len(secret)} characters; use at least {MIN_SECRET_CHARS}.")
+
+
+def _check_shared(settings: Settings, why: str) -> None:
+    """Neither embedded stores nor a generated secret. Raises ConfigError."""
+    for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
+        if not getattr(getattr(settings, section), key).get_secret_value():
+            raise ConfigError(f"{section}.{key} is empty, but {why}; set IM_{section.upper()}__{key.upper()}.")

@@ -15,5 +15,5 @@ PLACEHOLDERS = {
 
 def openapi_json() -> str:
     """The OpenAPI document as indented JSON. Raises ConfigError when the settings are wrong."""
-    parts = Parts(load(PLACEHOLDERS), lambda _: None, None)
+    parts = Parts(load(PLACEHOLDERS), lambda _: None)
     return json.dumps(parts.document, indent=2, ensure_ascii=False) + "\n"

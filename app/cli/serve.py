@@ -17,10 +17,13 @@ from app.cli.listen import bind, refusal
 from app.cli.progress import LoggedProgress, Progress
 from app.cli.show import public_url
 from app.cli.stores import check_folder, explained, open_stores
-from app.roles import PARTS, build_app
+from app.lifecycle import Readiness
+from app.metrics import Metrics
+from app.roles import build_app
 from app.sections import Collector
 from app.settings import Settings
 from app.web.deadline import HeaderDeadline
+from app.web.health import Health
 
 log = structlog.get_logger(__name__)
 
@@ -83,22 +86,27 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         check_folder(settings)
         # Bound first: a port in use is known before anything is started.
         public = stack.enter_context(bind(settings.http.host, settings.http.port, "IM_HTTP"))
-        private = None
+        readiness, metrics = Readiness(), Metrics()
         if settings.metrics.port:
+            # First to open and last to close: an orchestrator can ask what we are waiting for.
             private = stack.enter_context(bind(settings.metrics.host, settings.metrics.port, "IM_METRICS"))
+            await _listen(stack, Health(readiness, metrics).private_app(), private, settings, "IM_METRICS")
         http = settings.http.model_copy(update={"port": public.getsockname()[1]})
         settings = settings.model_copy(update={"http": http})
-        settings = await stack.enter_async_context(open_stores(settings, progress.step))
-        progress.step("Starting the application …")
-        app = build_app(settings, stop=stop.on_failure)
+
+        def step(text: str) -> None:
+            progress.step(text)
+            readiness.expect("process", text)
+
+        settings = await stack.enter_async_context(open_stores(settings, step))
+        step("Starting the application …")
+        app = build_app(settings, stop=stop.on_failure, readiness=readiness, metrics=metrics)
         await _listen(stack, app, public, settings, "IM_HTTP")
-        if private is not None:
-            # Last to open and first to close: who cannot ask whether we are ready takes us for not ready.
-            await _listen(stack, app[PARTS].health.private_app(), private, settings, "IM_METRICS")
         _settle_collector(settings.collector)
         address = public_url(settings.http)
+        readiness.clear("process")
         progress.ready(address, _hints(settings, address))
-        stack.callback(progress.step, "Stopping …")
+        stack.callback(step, "Stopping …")
         await asyncio.Event().wait()
 
 

@@ -7,7 +7,7 @@ new publisher, or is told `on_reconnected` compares its groups with the store.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -44,8 +44,8 @@ class Delivery(ABC):
     """One adapter; `start` before use."""
 
     @abstractmethod
-    async def start(self, node_id: str, receiver: Receiver | None) -> None:
-        """Connect; with a receiver also subscribe to both channels and to the answers for `node_id`.
+    async def start(self, node_id: str, receiver: Receiver | None, channels: Collection[Channel]) -> None:
+        """Connect; with a receiver also subscribe to the answers for `node_id` and to `channels`.
 
         Returns only when the subscription is live.
         """

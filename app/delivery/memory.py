@@ -1,6 +1,6 @@
 """Delivery inside one process, for `role = all`: a call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from app.delivery.base import Channel, Delivery, Receiver
 from app.protocol.magpie_pb2 import Answers, Blob
@@ -12,14 +12,15 @@ class MemoryDelivery(Delivery):
     def __init__(self) -> None:
         self._node_id = ""
         self._receiver: Receiver | None = None
+        self._channels: Collection[Channel] = ()
 
-    async def start(self, node_id: str, receiver: Receiver | None) -> None:
+    async def start(self, node_id: str, receiver: Receiver | None, channels: Collection[Channel]) -> None:
         """Remember the receiver."""
-        self._node_id, self._receiver = node_id, receiver
+        self._node_id, self._receiver, self._channels = node_id, receiver, channels
 
     async def publish(self, channel: Channel, blob: Blob) -> None:
         """Call the receiver."""
-        if self._receiver is not None:
+        if self._receiver is not None and channel in self._channels:
             self._receiver.on_blob(channel, blob)
 
     async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:

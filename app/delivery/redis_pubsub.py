@@ -5,7 +5,7 @@ Publishing and subscribing use a connection each, so the order of the calls is t
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -45,14 +45,13 @@ class RedisPubSubDelivery(Delivery):
         self._timeout_s = timeout_s
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, node_id: str, receiver: Receiver | None) -> None:
+    async def start(self, node_id: str, receiver: Receiver | None, channels: Collection[Channel]) -> None:
         """Subscribe, with retries until it works."""
         if receiver is None:
             return
         live = asyncio.Event()
-        self._task = self._supervisor.spawn(
-            self._listen(_node_channel(node_id), receiver, live), "delivery_subscription"
-        )
+        names = [*map(str, channels), _node_channel(node_id)]
+        self._task = self._supervisor.spawn(self._listen(names, receiver, live), "delivery_subscription")
         await live.wait()
 
     async def publish(self, channel: Channel, blob: Blob) -> None:
@@ -74,14 +73,14 @@ class RedisPubSubDelivery(Delivery):
         except ERRORS as error:
             raise DeliveryUnavailable(f"Redis: {error}") from error
 
-    async def _listen(self, node_channel: str, receiver: Receiver, live: asyncio.Event) -> None:
+    async def _listen(self, names: Sequence[str], receiver: Receiver, live: asyncio.Event) -> None:
         wait_s = MIN_WAIT_S
         while True:
             pubsub = self._subscriber.pubsub()
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    await pubsub.subscribe(str(Channel.GROUP), str(Channel.CONTROL), node_channel)
-                    for _ in range(3):
+                    await pubsub.subscribe(*names)
+                    for _ in names:
                         await pubsub.get_message(timeout=self._timeout_s)
                 self._readiness.clear("delivery")
                 wait_s = MIN_WAIT_S

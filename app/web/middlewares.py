@@ -17,11 +17,11 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = web.RequestKey("request_id", str)
 CLIENT_IP = web.RequestKey("client_ip", str)
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src {connect}; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -34,8 +34,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 
-def edge(metrics: Metrics, trusted_proxies: Sequence[str]) -> Any:
-    """The outermost middleware. Raises ValueError for a trusted proxy that is not a network."""
+def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Sequence[str] = ()) -> Any:
+    """The outermost middleware. `gateways` are origins beside our own that the web app may connect to (`wss://host`).
+
+    Raises ValueError for a trusted proxy that is not a network.
+    """
+    headers = HEADERS | {"Content-Security-Policy": POLICY.format(connect=" ".join(["'self'", *gateways]))}
     networks = [ipaddress.ip_network(network) for network in trusted_proxies]
 
     @web.middleware
@@ -60,7 +64,7 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str]) -> Any:
             )
         _note(request, response.status, perf_counter() - start, metrics)
         if not response.prepared:
-            response.headers.update(HEADERS)
+            response.headers.update(headers)
             response.headers.setdefault("Cache-Control", "no-store")
             # Not the versions of Python and aiohttp.
             response.headers["Server"] = "magpie"

@@ -68,7 +68,7 @@ async def node(request: pytest.FixtureRequest, supervisor: Supervisor, redis_url
     async def start(node_id: str) -> tuple[Delivery, Heard]:
         delivery = MemoryDelivery() if request.param == "memory" else redis_pubsub(redis_url, supervisor)
         heard = Heard()
-        await delivery.start(node_id, heard)
+        await delivery.start(node_id, heard, tuple(Channel))
         started.append(delivery)
         return delivery, heard
 
@@ -107,14 +107,14 @@ async def test_answers_reach_their_node_and_no_other(node: Node) -> None:
 
 async def test_without_a_receiver_publishing_still_works(supervisor: Supervisor, redis_url: str) -> None:
     for delivery in (MemoryDelivery(), redis_pubsub(redis_url, supervisor)):
-        await delivery.start("n1", None)
+        await delivery.start("n1", None, ())
         await delivery.publish(Channel.GROUP, Blob(publisher="p", number=1))
         await delivery.stop()
 
 
 async def test_a_cut_subscription_comes_back_and_says_so(supervisor: Supervisor, redis_url: str) -> None:
     delivery, heard = redis_pubsub(redis_url, supervisor), Heard()
-    await delivery.start("n1", heard)
+    await delivery.start("n1", heard, tuple(Channel))
     admin = connect(redis_url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
     assert await admin.client_kill_filter(_type="pubsub") == 1
     await heard.until(lambda: heard.reconnects == 1)
@@ -127,7 +127,7 @@ async def test_a_cut_subscription_comes_back_and_says_so(supervisor: Supervisor,
 
 async def test_what_is_not_a_blob_is_dropped_and_the_subscription_lives(supervisor: Supervisor, redis_url: str) -> None:
     delivery, heard = redis_pubsub(redis_url, supervisor), Heard()
-    await delivery.start("n1", heard)
+    await delivery.start("n1", heard, tuple(Channel))
     admin = connect(redis_url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
     await admin.publish("Push:Group", b"\xff\xff not protobuf")
     await delivery.publish(Channel.GROUP, Blob(publisher="p", number=1))

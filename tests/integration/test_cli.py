@@ -194,7 +194,10 @@ def status_of(url: str) -> int:
         ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
         ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
         ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
-        ({"IM_ENV": "production"}, "postgres.dsn is empty; production needs IM_POSTGRES__DSN"),
+        (
+            {"IM_ENV": "production"},
+            "postgres.dsn is empty, but production needs servers of your own; set IM_POSTGRES__DSN",
+        ),
         ({"IM_AUTH__SECRET": "short"}, "auth.secret has 5 characters"),
         ({"IM_TESTING__CRASH_POINT": "before_commit"}, "only for tests"),
         ({"IM_IDS__RENEW_S": "20"}, r"ids\.renew_s is 20; make it at most a third of ids\.lease_s \(30\)"),

@@ -36,7 +36,7 @@ class Accounts:
 @pytest.fixture
 async def groups(postgres: Postgres, config: Settings) -> GroupsFeature:
     delivery = MemoryDelivery()
-    await delivery.start("node", None)
+    await delivery.start("node", None, ())
     options = config.delivery
     publisher = Publisher(
         delivery,

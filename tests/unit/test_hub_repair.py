@@ -15,6 +15,7 @@ from app.metrics import Metrics
 from app.modules.groups.models import Membership, MembersNow
 from app.protocol.endpoint import Principal
 from app.protocol.magpie_pb2 import Blob, Event, GroupMessages
+from app.web.answers import AnswerDesk
 from app.web.gateway.connection import Connection
 from app.web.gateway.hub import FanOut, Hub
 from app.web.gateway.repair import Repairer
@@ -79,7 +80,7 @@ class Place:
         self.store = Store()
         self.metrics = Metrics()
         fan_out = FanOut(window_s=0, window_max_s=0, window_max_items=100, pull_within_ms=0, large_group_members=1000)
-        self.hub = Hub("boot", lambda _: None, lambda: None, lambda *_: None, self.metrics, fan_out)
+        self.hub = Hub(AnswerDesk("boot", lambda _: None, lambda: None), lambda *_: None, self.metrics, fan_out)
         self.repairer = Repairer(self.hub, self.store, self.store, self.metrics)
 
     def connect(self, user_id: int, access_version: int) -> tuple[Connection, Wire]:

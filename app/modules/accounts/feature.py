@@ -32,7 +32,7 @@ def accounts_feature(
     redis: Redis,
     publisher: Publisher,
     ids: IdSource,
-    gateway: Callable[[], tuple[str, str]],
+    gateway: Callable[[int, str | None], tuple[str, str]],
     settings: Settings,
 ) -> AccountsFeature:
     """Build everything from its parts; does no I/O."""

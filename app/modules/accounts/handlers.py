@@ -101,9 +101,9 @@ class AccountHandlers:
         accounts: AccountService,
         sessions: SessionService,
         tickets: TicketService,
-        gateway: Callable[[], tuple[str, str]],
+        gateway: Callable[[int, str | None], tuple[str, str]],
     ) -> None:
-        """`gateway` gives (WebSocket URL, node id) to connect to."""
+        """`gateway` gives (WebSocket URL, node id) for a user id, another one than the named node if it can."""
         self._accounts = accounts
         self._sessions = sessions
         self._tickets = tickets
@@ -154,7 +154,7 @@ class AccountHandlers:
     @endpoint("GET", "/gateway", summary="Where to connect")
     async def gateway(self, call: Call, query: GatewayQuery) -> GatewayAnswer:
         """The gateway for the caller."""
-        return self._where()
+        return self._where(call.user.user_id, query.excluded)
 
     @endpoint("GET", "/users", summary="Find a user by exact name")
     async def users(self, call: Call, query: UsersQuery) -> UsersAnswer:
@@ -163,10 +163,15 @@ class AccountHandlers:
         return UsersAnswer(items=[_shown(user)] if user else [])
 
     def _answer(self, user: User, token: str, principal: Principal) -> AuthAnswer:
-        return AuthAnswer(user=_shown(user), token=token, expires_at=principal.expires_at * 1000, gateway=self._where())
+        return AuthAnswer(
+            user=_shown(user),
+            token=token,
+            expires_at=principal.expires_at * 1000,
+            gateway=self._where(principal.user_id),
+        )
 
-    def _where(self) -> GatewayAnswer:
-        url, node = self._gateway()
+    def _where(self, user_id: int, excluded: str | None = None) -> GatewayAnswer:
+        url, node = self._gateway(user_id, excluded)
         return GatewayAnswer(url=url, node=node)
 
 

@@ -9,6 +9,7 @@ from app.modules.groups.feature import GroupsFeature
 from app.modules.messages.feature import MessagesFeature
 from app.protocol.frames import FEATURES
 from app.settings import Settings
+from app.web.answers import AnswerDesk
 from app.web.gateway import loader, repair
 from app.web.gateway.commands import Commands
 from app.web.gateway.hub import FanOut, Hub
@@ -44,11 +45,11 @@ def gateway_feature(
     messages: MessagesFeature,
     sessions: Sessions,
     notices: Notices,
+    answers: AnswerDesk,
     metrics: Metrics,
     settings: Settings,
     *,
     node_id: str,
-    boot_id: str,
 ) -> GatewayFeature:
     """Build everything from its parts; does no I/O."""
     o = settings.gateway
@@ -60,10 +61,9 @@ def gateway_feature(
         pull_within_ms=o.pull_within_ms,
         large_group_members=o.large_group_members,
     )
-    producer = messages.producer
-    hub = Hub(boot_id, producer.on_answer, producer.on_answers_lost, closer.close, metrics, fan_out)
+    hub = Hub(answers, closer.close, metrics, fan_out)
     commands = Commands(
-        producer,
+        messages.producer,
         messages.read_marks,
         messages.service,
         notices,

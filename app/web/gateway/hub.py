@@ -13,7 +13,8 @@ from app.metrics import Metrics
 from app.modules.groups.models import Membership, MembersNow
 from app.protocol import frames, wsframe
 from app.protocol.frames import CLOSE_REVOKED
-from app.protocol.magpie_pb2 import Answer, Answers, Blob, Event, GroupMessages, Head, Revoke
+from app.protocol.magpie_pb2 import Answers, Blob, Event, GroupMessages, Head, Revoke
+from app.web.answers import AnswerDesk
 from app.web.gateway.connection import Connection, Outlet
 from app.web.gateway.group import LocalGroup
 from app.web.gateway.streams import Cause, Streams
@@ -37,16 +38,12 @@ class Hub:
 
     def __init__(
         self,
-        boot_id: str,
-        on_answer: Callable[[Answer], None],
-        on_answers_lost: Callable[[], None],
+        answers: AnswerDesk,
         close: Callable[[Connection, int, str], None],
         metrics: Metrics,
         fan_out: FanOut,
     ) -> None:
-        self._boot_id = boot_id
-        self._on_answer = on_answer
-        self._on_answers_lost = on_answers_lost
+        self._answers = answers
         self._close = close
         self._metrics = metrics
         self._fan_out = fan_out
@@ -152,15 +149,13 @@ class Hub:
             self._on_revoke(blob.revoke)
 
     def on_answers(self, answers: Answers) -> None:
-        """Hand answers to the producer; those for an earlier life of this node are dropped."""
-        if answers.boot_id == self._boot_id:
-            for answer in answers.answers:
-                self._on_answer(answer)
+        """Hand answers to whoever waits for them."""
+        self._answers.on_answers(answers)
 
     def on_reconnected(self) -> None:
         """Anything may have been missed."""
         self.request_repair("reconnected")
-        self._on_answers_lost()
+        self._answers.on_reconnected()
 
     def request_repair(self, cause: Cause) -> None:
         """Compare all local groups with the store soon."""

@@ -1,0 +1,1 @@
+"""The gateways as a cluster: which of them a user connects to."""
