@@ -48,11 +48,15 @@ class ScriptedServer:
         application.add_routes(
             [
                 web.get("/ws", self._ws),
+                web.get("/api/v1/gateway", self._where),
                 web.get("/api/v1/groups", self._list),
                 web.post("/api/v1/sync", self._sync),
             ]
         )
         self._server = TestServer(application)
+
+    async def _where(self, request: web.Request) -> web.Response:
+        return web.json_response({"url": f"ws://{request.host}/ws", "node": "scripted"})
 
     async def __aenter__(self) -> "ScriptedServer":
         await self._server.start_server()

@@ -8,13 +8,13 @@ from typing import Self
 from uuid import UUID
 
 import aiohttp
-from yarl import URL
 
 from app.client import wire
 from app.client.api import Api
 from app.client.dispatch import Dispatcher
 from app.client.errors import ClientError, SessionEnded, Unreachable
 from app.client.events import Event, EventQueue, How, State
+from app.client.gateways import Gateways
 from app.client.groups import GroupBook, GroupView
 from app.client.hooks import Hooks, Outgoing
 from app.client.inbox import Inbox
@@ -24,6 +24,7 @@ from app.client.outbox import Outbox
 from app.client.pull import Agenda, Puller
 from app.client.session import Session
 from app.client.socket import Socket
+from app.errors import AppError
 from app.protocol import frames
 from app.protocol.frames import Message
 
@@ -36,7 +37,8 @@ class Client:
             async for event in client.events():
                 ...
 
-    `url` is the server's address (http or https), `ws_url` the gateway's where it is another. `seed` makes waits repeatable.
+    `url` is the server's address (http or https), `ws_url` the gateway that the login named; without it the server is asked, and
+    after every failure. `seed` makes waits repeatable.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Client:
     ) -> None:
         self.options = options or ClientOptions()
         self._url = url
-        self._ws_url = ws_url or _ws_url(url)
+        self._ws_url = ws_url
         self._token = token
         self._hooks = hooks or Hooks()
         self._draw = random.Random(seed)  # noqa: S311 - spreads waits, guards nothing
@@ -62,6 +64,7 @@ class Client:
         options, draw = self.options, self._draw
         self._http = aiohttp.ClientSession()
         self.api = Api(self._http, self._url, self._token, timeout_s=options.http_timeout_s)
+        self._gateways = Gateways(self.api, self._url, self._ws_url)
         self._queue = EventQueue(options.max_events)
         agenda = Agenda(draw)
         self._inbox = Inbox(
@@ -152,7 +155,14 @@ class Client:
         self._groups.want_refresh()
 
     async def _open_socket(self) -> Socket:
-        return await Socket.open(self._http, self._ws_url, self._token, self.options, self._draw)
+        url = await self._gateways.next_url()
+        try:
+            socket = await Socket.open(self._http, url, self._token, self.options, self._draw)
+        except (AppError, ClientError):
+            self._gateways.failed()
+            raise
+        self._gateways.worked(socket.hello.node)
+        return socket
 
     async def _run(self) -> None:
         """The one background task: whatever ends it ends the client, and everybody who waits learns why."""
@@ -177,8 +187,3 @@ class Client:
                 await self._http.close()
                 raise error
         await self._http.close()
-
-
-def _ws_url(url: str) -> str:
-    base = URL(url)
-    return str(base.with_scheme("wss" if base.scheme == "https" else "ws") / "ws")

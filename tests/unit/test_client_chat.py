@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from app.client.api import Api
-from app.client.chat.app import gateway_url
 from app.client.chat.bottom import Bottom
 from app.client.chat.names import Names
 from app.client.chat.render import day_line, day_of, group_list, harmless, member_list, message_line
@@ -19,7 +18,7 @@ from app.client.client import Client
 from app.client.errors import ConnectionLost, SessionEnded, Unreachable
 from app.client.events import StateChanged
 from app.client.groups import GroupView
-from app.client.models import Endpoint, Group, Login, Member, User
+from app.client.models import Group, Member, User
 from app.errors import ERROR_TYPES, Forbidden, RateLimited
 from app.protocol.frames import Message
 
@@ -104,19 +103,6 @@ def test_the_language_is_the_terminals() -> None:
     assert language_of({"LANG": "zh_CN.UTF-8"}) == "zh"
     assert language_of({"LC_ALL": "en_GB.UTF-8", "LANG": "zh_CN.UTF-8"}) == "en"
     assert language_of({}) == "en"
-
-
-@pytest.mark.parametrize(
-    ("named", "url", "expected"),
-    [
-        ("ws://chat.example.org/ws", "http://chat.example.org", "ws://chat.example.org/ws"),
-        ("ws://localhost:8080/ws", "http://127.0.0.1:8080", "ws://localhost:8080/ws"),
-        ("ws://localhost:8080/ws", "http://10.0.0.5:8080", None),
-        ("", "http://localhost:8080", None),
-    ],
-)
-def test_a_gateway_on_localhost_is_believed_only_from_there(named: str, url: str, expected: str | None) -> None:
-    assert gateway_url(Login(User("5", "bob"), "token", 0, Endpoint(named)), url) == expected
 
 
 class Somebody:

@@ -28,7 +28,7 @@ from app.client.events import (
     Typing,
 )
 from app.client.groups import GroupView
-from app.client.models import Login, User
+from app.client.models import User
 from app.errors import AppError, ConfigError
 
 TYPING_EVERY_S = 3
@@ -39,7 +39,6 @@ QUIET_S = 0.3
 """The first of it without a word."""
 READ_EVERY_S = 1
 """Read marks are told at most this often."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 async def run_chat(url: str, user: str | None) -> None:
@@ -52,9 +51,8 @@ async def run_chat(url: str, user: str | None) -> None:
         raise ConfigError(text("bad_url", url=url))
     try:
         login = await log_in(url, user, console, text)
-        ws_url = gateway_url(login, url)
         with console.status(text("connecting")) as status:
-            async with Client(url, login.token, ws_url=ws_url) as client:
+            async with Client(url, login.token, ws_url=login.gateway.url) as client:
                 status.stop()
                 await Chat(client, login.user, console, text).run(url)
     except (EOFError, KeyboardInterrupt):
@@ -66,14 +64,6 @@ async def run_chat(url: str, user: str | None) -> None:
     except (AppError, ClientError) as error:
         raise ConfigError(text.error(error)) from None
     console.print(notice(text("bye")))
-
-
-def gateway_url(login: Login, url: str) -> str | None:
-    """The gateway the server names; None (its own address) where it was never told its public one and says localhost or no port."""
-    named = URL(login.gateway.url)
-    if not named.host or not named.port or (named.host in LOOPBACK and URL(url).host not in LOOPBACK):
-        return None
-    return str(named)
 
 
 class Chat:

@@ -3,7 +3,8 @@ import { signal } from "@preact/signals";
 import type { Http } from "../api/client";
 import type { Group, Me, Message, User } from "../api/types";
 import type { Hello, ServerEvent } from "../wire/frames";
-import { Socket } from "../wire/socket";
+import { Gateways } from "../wire/gateways";
+import type { Socket } from "../wire/socket";
 import { Groups } from "./groups";
 import { History } from "./history";
 import { Inbox } from "./inbox";
@@ -69,8 +70,9 @@ export class Store {
       (groupId) => this.groups.get(groupId)?.lastSeq ?? 0,
       (groupId, messages) => this.outbox.seen(groupId, messages),
     );
+    const gateways = new Gateways(http, new URL(location.href));
     this.session = new Session({
-      open: (onEvent) => Socket.open(`${location.origin.replace(/^http/, "ws")}/ws`, onEvent),
+      open: (onEvent) => gateways.open(onEvent),
       prepare: (socket, hello) => this.prepare(socket, hello),
       onEvent: (event) => this.onEvent(event),
       // A browser does not say that the upgrade was refused with 401; any call does, and leads to the login page.

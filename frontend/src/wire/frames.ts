@@ -19,6 +19,7 @@ export interface Backoff {
 export interface Hello {
   readonly type: "hello";
   readonly user_id: string;
+  readonly node: string;
   readonly heartbeat_s: number;
   readonly epoch: string;
   readonly backoff: Backoff;

@@ -1,0 +1,59 @@
+/** Where to open the next WebSocket: at the gateway the server names, at another one after a failure. */
+import type { Http } from "../api/client";
+import type { ServerEvent } from "./frames";
+import { Socket } from "./socket";
+
+const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
+
+export class Gateways {
+  private url: string;
+  private node = "";
+  private failed: string | undefined;
+
+  constructor(
+    private readonly http: Http,
+    private readonly page: URL,
+    private readonly connect = Socket.open,
+  ) {
+    this.url = this.own();
+  }
+
+  /** Rejects with `Closed`. */
+  async open(onEvent: (event: ServerEvent) => void): Promise<Socket> {
+    await this.ask();
+    try {
+      const socket = await this.connect(this.url, onEvent);
+      this.node = socket.hello.node;
+      this.failed = undefined;
+      return socket;
+    } catch (closed) {
+      this.failed = this.node || undefined;
+      throw closed;
+    }
+  }
+
+  /** While the API does not answer, the last address stays: the gateways may be there all the same. */
+  private async ask(): Promise<void> {
+    try {
+      const query = this.failed === undefined ? {} : { not: this.failed };
+      const named = await this.http.ask(this.http.client.GET("/api/v1/gateway", { params: { query } }));
+      this.url = this.reachable(named.url);
+      this.node = named.node;
+    } catch {
+      return;
+    }
+  }
+
+  /** A server that was never told its public address names localhost: that is where the page came from. */
+  private reachable(named: string): string {
+    const url = new URL(named);
+    if (!LOOPBACK.includes(url.hostname)) return named;
+    if (!LOOPBACK.includes(this.page.hostname)) return this.own();
+    url.hostname = this.page.hostname;
+    return url.href;
+  }
+
+  private own(): string {
+    return `${this.page.origin.replace(/^http/, "ws")}/ws`;
+  }
+}
