@@ -9,6 +9,7 @@ from typing import Any
 
 from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
+from app.brokers.redis_streams import RedisStreamsBroker
 from app.cluster.directory import Directory
 from app.consumer.feature import build_consumer
 from app.consumer.loop import Consumer
@@ -80,10 +81,10 @@ class Parts:
         """Counters and caches."""
         return self._connect_redis(self.settings.redis.pool_max)
 
-    def _connect_redis(self, pool_max: int) -> Redis:
+    def _connect_redis(self, pool_max: int, url: str = "") -> Redis:
         o = self.settings.redis
         return connect(
-            o.url.get_secret_value(),
+            url or o.url.get_secret_value(),
             pool_max=pool_max,
             connect_timeout_s=o.connect_timeout_s,
             command_timeout_s=o.command_timeout_s,
@@ -93,7 +94,24 @@ class Parts:
     def broker(self) -> Broker:
         """The log."""
         o = self.settings.broker
+        if o.kind == "redis_streams":
+            return self._redis_streams()
         return MemoryBroker(o.partitions, o.memory_max_records)
+
+    def _redis_streams(self) -> RedisStreamsBroker:
+        o = self.settings.redis_streams
+        return RedisStreamsBroker(
+            self._connect_redis(o.pool_max, o.url.get_secret_value()),
+            self.supervisor,
+            self.readiness,
+            self.settings.broker.partitions,
+            self.node_id,
+            max_records=o.max_records,
+            append_timeout_s=self.settings.broker.append_timeout_s,
+            lease_s=o.lease_s,
+            renew_s=o.renew_s,
+            timeout_s=self.settings.redis.command_timeout_s,
+        )
 
     @cached_property
     def delivery(self) -> Delivery:

@@ -103,7 +103,7 @@ class Embedded(Section):
 class Broker(Section):
     """The log between gateway and consumer."""
 
-    kind: Literal["memory"]
+    kind: Literal["memory", "redis_streams"]
     partitions: Annotated[int, Field(ge=1, le=1024)]
     append_timeout_s: Seconds
     startup_wait_s: Wait
@@ -114,7 +114,8 @@ class RedisStreams(Section):
     """The log as streams in Redis."""
 
     url: SecretStr
-    max_records: Count
+    pool_max: Count
+    max_records: Annotated[int, Field(ge=1, le=500_000)]
     lease_s: Seconds
     renew_s: Seconds
 

@@ -116,11 +116,13 @@ def check(settings: Settings) -> None:
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
-    if settings.ids.renew_s * RENEWALS_PER_LEASE > settings.ids.lease_s:
-        raise ConfigError(
-            f"ids.renew_s is {settings.ids.renew_s:g}; make it at most a third of ids.lease_s ({settings.ids.lease_s:g}), "
-            "so that one lost renewal does not stop the server."
-        )
+    for section in ("ids", "redis_streams"):
+        lease = getattr(settings, section)
+        if lease.renew_s * RENEWALS_PER_LEASE > lease.lease_s:
+            raise ConfigError(
+                f"{section}.renew_s is {lease.renew_s:g}; make it at most a third of {section}.lease_s ({lease.lease_s:g}), "
+                "so that one lost renewal does not stop the server."
+            )
     secret = settings.auth.secret.get_secret_value()
     if settings.env == "production":
         _check_shared(settings, "production needs servers of your own")

@@ -26,7 +26,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 ERRORS: tuple[type[BaseException], ...] = (*UNAVAILABLE, RedisError)
 """Away, or not able to do what was asked (out of memory, read-only, loading)."""
 
-__all__ = ["ERRORS", "UNAVAILABLE", "Redis", "Script", "connect", "run_scripts"]
+__all__ = ["ERRORS", "UNAVAILABLE", "Line", "Redis", "Script", "connect", "run_scripts"]
 
 
 class PackedConnection(AbstractConnection):
@@ -92,6 +92,46 @@ def connect(url: str, *, pool_max: int, connect_timeout_s: float, command_timeou
     # TCP, TLS or a Unix socket, as the URL says.
     pool.connection_class = type("Connection", (PackedConnection, pool.connection_class), {})
     return BoundedRedis(pool, command_timeout_s)
+
+
+class Line:
+    """One connection of its own, for one task at a time. Nothing is repeated here, so its user knows what was sent."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pool: Any = redis.connection_pool
+        self._connection: Any = None
+
+    async def open(self) -> None:
+        """Be connected to a server that answers. Raises redis errors: nothing was sent then. Takes as long as it takes."""
+        if self._connection is None:
+            self._connection = self._pool.make_connection()
+        if self._connection.is_connected:
+            # True for a connection that the server closed meanwhile, too.
+            if not await self._connection.can_read():
+                return
+            await self.close()
+        try:
+            await self._connection.connect()
+            await self.send([("PING",)])
+            await self.reply()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
+        """Write commands; each has one reply. Raises redis errors."""
+        packed = b"".join([hiredis.pack_command(command) for command in commands])
+        if packed:
+            await self._connection.send_packed_command(packed, check_health=False)
+
+    async def reply(self) -> Any:
+        """The next reply as it came. Raises redis errors; ResponseError is a reply, and the connection stays."""
+        return await self._connection.read_response()
+
+    async def close(self) -> None:
+        """Drop the connection; replies on their way meet nobody."""
+        if self._connection is not None:
+            await self._connection.disconnect(nowait=True)
 
 
 class Script:

@@ -2,9 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from app.brokers.base import Broker, Record
 from app.brokers.memory import MemoryBroker
+from app.brokers.redis_streams import RedisStreamsBroker
+from app.lifecycle import Readiness, Supervisor
+from app.storage.redis import connect as connect_redis
 
 PARTITIONS = 4
 MAX_RECORDS = 100
@@ -15,7 +19,7 @@ Connect = Callable[[], Awaitable[Broker]]
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Connect]:
+async def memory(url: str) -> AsyncIterator[Connect]:
     """One object is the log."""
     broker = MemoryBroker(PARTITIONS, MAX_RECORDS)
     await broker.start()
@@ -27,7 +31,33 @@ async def memory() -> AsyncIterator[Connect]:
     await broker.stop()
 
 
-LOGS: Mapping[str, Callable[[], AbstractAsyncContextManager[Connect]]] = {"memory": memory}
+@asynccontextmanager
+async def redis_streams(url: str, **options: float) -> AsyncIterator[Connect]:
+    """Clients of their own for each process; leases of a second, so that tests of their end are quick."""
+    deaths: list[str] = []
+    limits: dict[str, Any] = {"append_timeout_s": 5, "lease_s": 1, "renew_s": 0.1, "timeout_s": 2} | options
+    brokers: list[RedisStreamsBroker] = []
+
+    async def connect() -> Broker:
+        client = connect_redis(url, pool_max=8, connect_timeout_s=2, command_timeout_s=limits["timeout_s"])
+        broker = RedisStreamsBroker(
+            client, Supervisor(deaths.append), Readiness(), PARTITIONS, "test", max_records=MAX_RECORDS, **limits
+        )
+        await broker.start()
+        brokers.append(broker)
+        return broker
+
+    yield connect
+    for broker in brokers:
+        await broker.stop()
+    assert deaths == []
+
+
+LOGS: Mapping[str, tuple[str, Callable[[str], AbstractAsyncContextManager[Connect]]]] = {
+    "memory": ("", memory),
+    "redis_streams": ("redis_url", redis_streams),
+}
+"""By kind: the fixture with the address of its server, emptied for each test, and the log there."""
 
 
 class Ownership:

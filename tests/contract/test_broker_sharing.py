@@ -1,21 +1,13 @@
 """The contract of app/brokers/base.py, for every adapter: several readers come and go."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.brokers.base import Broker, Record, Subscription
 from app.brokers.shares import share
-from tests.contract.logs import LOGS, PARTITIONS, Connect, Ownership, positions, values
-
-
-@pytest.fixture(params=list(LOGS))
-async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    async with LOGS[request.param]() as connect:
-        yield connect
+from tests.contract.logs import PARTITIONS, Connect, Ownership, positions, values
 
 
 class Reader:
@@ -89,10 +81,11 @@ async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: C
     broker, sent = await connect(), 0
     readers = [await Reader.on(connect)]
     gone: list[Reader] = []
+    enough = asyncio.Event()
 
     async def send() -> None:
         nonlocal sent
-        while True:
+        while not enough.is_set():
             await broker.append(sent % PARTITIONS, [b"%d" % sent])
             sent += 1
             await asyncio.sleep(0.005)
@@ -104,8 +97,8 @@ async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: C
         gone.append(readers.pop(0))
         await gone[-1].close()
         await until_owned(*readers)
-    sending.cancel()
-    await asyncio.wait({sending})
+    enough.set()
+    await sending
     await until_read(sent, *readers, *gone)
     for reader in readers:
         await reader.close()

@@ -9,13 +9,7 @@ import pytest
 from app.brokers.base import Broker, Record, Subscription
 from app.brokers.memory import MemoryBroker
 from app.errors import Busy
-from tests.contract.logs import LOGS, MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, values
-
-
-@pytest.fixture(params=list(LOGS))
-async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    async with LOGS[request.param]() as connect:
-        yield connect
+from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, values
 
 
 @pytest.fixture
