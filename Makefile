@@ -25,6 +25,7 @@ dev: venv ## the same, built and started again whenever a source, template, migr
 test: venv web ## all tests; ARGS="-k gateway" for some of them
 	@scripts/browser
 	@scripts/web npm run --silent test
+	@$(PY) -m local.kafka
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 faults: venv ## kill, cut and empty things many times (about ten minutes); FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
