@@ -60,6 +60,8 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
     # They log every request, connection or retry, some with addresses; our own events say the same.
     for noisy in ("asyncio", "aiohttp.access", "stamina"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    # It calls every attempt to reach a cluster that is away an error, ten times a second.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

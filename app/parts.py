@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from app.brokers.base import Broker
+from app.brokers.kafka import KafkaBroker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
 from app.cluster.directory import Directory
@@ -96,6 +97,10 @@ class Parts:
         o = self.settings.broker
         if o.kind == "redis_streams":
             return self._redis_streams()
+        if o.kind == "kafka":
+            return KafkaBroker(
+                self.settings.kafka, self.supervisor, partitions=o.partitions, append_timeout_s=o.append_timeout_s
+            )
         return MemoryBroker(o.partitions, o.memory_max_records)
 
     def _redis_streams(self) -> RedisStreamsBroker:

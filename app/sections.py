@@ -103,7 +103,7 @@ class Embedded(Section):
 class Broker(Section):
     """The log between gateway and consumer."""
 
-    kind: Literal["memory", "redis_streams"]
+    kind: Literal["memory", "redis_streams", "kafka"]
     partitions: Annotated[int, Field(ge=1, le=1024)]
     append_timeout_s: Seconds
     startup_wait_s: Wait
@@ -133,6 +133,8 @@ class Kafka(Section):
     session_timeout_s: Seconds
     heartbeat_s: Seconds
     stall_s: Seconds
+    request_timeout_s: Seconds
+    probe_s: Seconds
     max_batch_bytes: Count
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
     ssl_ca_file: str

@@ -16,7 +16,7 @@ from app.storage.embedded import EmbeddedServers
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis, connect
-from tests.services import database_like, migrated_servers, valkey_to_break
+from tests.services import database_like, kafka, migrated_servers, valkey_to_break
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # A slow machine is no defect, and a failure elsewhere must be repeatable here.
     hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("tests")
+
+
+def pytest_sessionfinish() -> None:
+    kafka.end()
 
 
 class _Everything(frozenset[str]):

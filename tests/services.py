@@ -22,6 +22,7 @@ from app.storage.embedded.folder import private_folder
 from app.storage.embedded.launch import find_launcher
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.migrate import migrate
+from local.kafka import KafkaServer
 
 OPTIONS = Embedded(
     start_timeout_s=30,
@@ -94,3 +95,33 @@ def server_folder() -> Iterator[Path]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"PostgreSQL or Valkey did not start: {error}")
+
+
+class KafkaOfThisProcess:
+    """One JVM for all tests of this process: it takes seconds to start. The tests that need it are in one group of pytest-xdist."""
+
+    def __init__(self) -> None:
+        self._server: KafkaServer | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    async def running(self) -> KafkaServer:
+        """The server, started if it is not there; whatever a test did to it."""
+        if self._server is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="im-kafka-", ignore_cleanup_errors=True)
+            self._server = KafkaServer(Path(self._folder.name))
+        try:
+            await self._server.ensure()
+        except ConfigError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        return self._server
+
+    def end(self) -> None:
+        """Of the session."""
+        if self._server is not None and self._folder is not None:
+            self._server.kill()
+            self._folder.cleanup()
+
+
+kafka = KafkaOfThisProcess()

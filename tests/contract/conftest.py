@@ -7,8 +7,9 @@ import pytest
 from tests.contract.logs import LOGS, Connect
 
 
-@pytest.fixture(params=list(LOGS))
+@pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in LOGS])
 def log_kind(request: pytest.FixtureRequest) -> str:
+    """In a group of its own for pytest-xdist: a server that is shared is started by one worker only."""
     kind: str = request.param
     return kind
 

@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import count
 from typing import Any
 
+from app import settings
 from app.brokers.base import Broker, Record
+from app.brokers.kafka import KafkaBroker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
-from app.lifecycle import Readiness, Supervisor
+from app.lifecycle import Readiness, Supervisor, until_there
+from app.sections import Kafka
 from app.storage.redis import connect as connect_redis
+from tests.services import kafka
 
 PARTITIONS = 4
 MAX_RECORDS = 100
@@ -53,9 +58,49 @@ async def redis_streams(url: str, **options: float) -> AsyncIterator[Connect]:
     assert deaths == []
 
 
+_topics = count(1)
+
+
+async def kafka_options(**changed: object) -> Kafka:
+    """A topic and a group of one test, on the Kafka of this process; quicker than in production."""
+    server, number = await kafka.running(), next(_topics)
+    names = {"bootstrap_servers": [server.address], "topic": f"test.{number}", "group": f"test-{number}"}
+    quick = {"session_timeout_s": 4, "heartbeat_s": 0.1, "probe_s": 0.2, "request_timeout_s": 2}
+    return Kafka.model_validate(settings.load().kafka.model_dump() | names | quick | changed)
+
+
+@asynccontextmanager
+async def kafka_brokers(
+    options: Kafka, append_timeout_s: float = 5
+) -> AsyncIterator[Callable[[], Awaitable[KafkaBroker]]]:
+    """Each call is another process that uses the same topic."""
+    died: list[str] = []
+    supervisor = Supervisor(died.append)
+    brokers: list[KafkaBroker] = []
+
+    async def connect() -> KafkaBroker:
+        broker = KafkaBroker(options, supervisor, partitions=PARTITIONS, append_timeout_s=append_timeout_s)
+        await until_there(broker.start, "Kafka", Readiness(), wait_s=30)
+        brokers.append(broker)
+        return broker
+
+    yield connect
+    for broker in brokers:
+        await broker.stop()
+    assert not died
+
+
+@asynccontextmanager
+async def kafka_log(url: str) -> AsyncIterator[Connect]:
+    """A topic."""
+    async with kafka_brokers(await kafka_options()) as connect:
+        yield connect
+
+
 LOGS: Mapping[str, tuple[str, Callable[[str], AbstractAsyncContextManager[Connect]]]] = {
     "memory": ("", memory),
     "redis_streams": ("redis_url", redis_streams),
+    "kafka": ("", kafka_log),
 }
 """By kind: the fixture with the address of its server, emptied for each test, and the log there."""
 

@@ -78,10 +78,9 @@ async def test_readers_share_the_partitions_and_hand_them_on(connect: Connect) -
 
 
 async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: Connect) -> None:
-    broker, sent = await connect(), 0
+    broker, sent, enough = await connect(), 0, asyncio.Event()
     readers = [await Reader.on(connect)]
     gone: list[Reader] = []
-    enough = asyncio.Event()
 
     async def send() -> None:
         nonlocal sent
@@ -97,6 +96,7 @@ async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: C
         gone.append(readers.pop(0))
         await gone[-1].close()
         await until_owned(*readers)
+    # Asked, not cancelled: nobody could say whether a cancelled append is in the log.
     enough.set()
     await sending
     await until_read(sent, *readers, *gone)
@@ -109,6 +109,32 @@ async def test_each_record_is_read_in_order_while_readers_come_and_go(connect: C
         numbers = [int(value) for (p, _), value in sorted(by_offset.items()) if p == partition]
         assert numbers == sorted(numbers)
     assert len(by_offset) == sent
+
+
+async def test_a_batch_in_work_is_finished_before_its_partitions_go(connect: Connect) -> None:
+    broker, first, second = await connect(), Ownership(), Ownership()
+    subscription = await broker.subscribe(first)
+    for partition in range(PARTITIONS):
+        await broker.append(partition, [b"%d" % partition])
+    in_work: list[Record] = []
+    async with asyncio.timeout(30):
+        while len(in_work) < PARTITIONS:
+            in_work += await subscription.fetch(10, 0.01)
+        # Nothing goes while this batch is in work, for a time that a batch may take.
+        joining = await (await connect()).subscribe(second)
+        other = asyncio.ensure_future(joining.fetch(10, 0.01))
+        await asyncio.wait({other}, timeout=0.5)
+        assert first.owned == set(range(PARTITIONS))
+        await subscription.commit(positions(in_work))
+        fetch = asyncio.ensure_future(subscription.fetch(10, 0.01))
+        while not (first.owned and second.owned and len(first.owned | second.owned) == PARTITIONS):
+            await asyncio.sleep(0.02)
+        for partition in range(PARTITIONS):
+            await broker.append(partition, [b"%d again" % partition])
+        read = values(await fetch) + values(await other)
+    assert all(value.endswith(b"again") for value in read), "what was done does not come again"
+    await subscription.close()
+    await joining.close()
 
 
 @given(st.integers(1, 64), st.sets(st.text(max_size=3), min_size=1, max_size=9))
