@@ -2,12 +2,12 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 PY := .venv/bin/python
-export PYTHON
+export PYTHON BROKER FAULTS_SEED FAULTS_LOAD FAULTS_AGAIN
 # Processes that run tests side by side, and more arguments for pytest, the benchmark or uv: make test ARGS="-k gateway"
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help run dev test faults cover check bench fmt types proto lock clean web venv
+.PHONY: help run cluster dev test faults cover check bench fmt types proto lock clean web venv
 
 help: ## this list
 	@echo 'Magpie IM: make run starts it, make check test proves it. 一条 make run 即可启动,make test 运行全部测试。'
@@ -28,8 +28,13 @@ test: venv web ## all tests; ARGS="-k gateway" for some of them
 	@$(PY) -m local.kafka
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-faults: venv ## kill, cut and empty things many times (about ten minutes); FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
-	@FAULTS=full $(PY) -m pytest tests/faults -o log_cli=true -o log_cli_level=INFO $(ARGS)
+cluster: venv ## a small cluster on this machine: api, gateways, consumers; ARGS="--broker kafka" for Kafka, --help for the rest
+	@scripts/web
+	@$(PY) -m local $(ARGS)
+
+faults: venv ## kill, cut and empty things many times; BROKER=kafka or redis_streams for a cluster, FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
+	@FAULTS=full $(PY) -m pytest $(if $(BROKER),tests/faults/test_cluster.py,tests/faults --ignore tests/faults/test_cluster.py) -o log_cli=true -o log_cli_level=INFO $(ARGS)
+	@$(if $(BROKER),$(PY) -m tests.faults.results)
 
 cover: venv web ## all tests, and which lines of app they run
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)

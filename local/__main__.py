@@ -1,0 +1,142 @@
+"""`make cluster`: a small cluster on this machine, one log for all, ended by Ctrl+C."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+
+from app import settings
+from app.cli.progress import Progress
+from app.cli.secret import dev_secret
+from app.errors import ConfigError
+from local.cluster import BrokerKind, Cluster, Ports, Shape, cluster
+from local.node import NodeFailed
+
+COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
+METRICS_PORT = 9101
+RESTART_S = 1.0
+
+
+class Log:
+    """Lines of all nodes, each with the name of its node in a colour of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._colours: dict[str, str] = {}
+
+    def line(self, node: str, text: str) -> None:
+        """Print one line of a node; events in JSON as text."""
+        colour = self._colours.setdefault(node, COLOURS[len(self._colours) % len(COLOURS)])
+        self._console.print(
+            f"[{colour}]{node:<10}[/{colour}] {escape(_readable(text))}", highlight=False, soft_wrap=True
+        )
+
+
+def _readable(text: str) -> str:
+    try:
+        event: Any = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(event, dict) or "message" not in event:
+        return text
+    time, message = str(event.pop("@timestamp", ""))[11:19], event.pop("message")
+    log = event.pop("log", None)
+    level = log.get("level", "") if isinstance(log, dict) else event.pop("log.level", "")
+    for known in ("ecs", "ecs.version", "service", "service.name"):
+        event.pop(known, None)
+    fields = " ".join(f"{key}={value}" for key, value in _flat(event))
+    return f"{time} {level:<8} {message} {fields}".rstrip()
+
+
+def _flat(event: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in event.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def main(
+    broker: Annotated[
+        BrokerKind, typer.Option(help="The log between gateways and consumers.")
+    ] = BrokerKind.redis_streams,
+    gateways: Annotated[int, typer.Option(min=1, max=8, help="Gateway processes.")] = 2,
+    consumers: Annotated[int, typer.Option(min=1, max=8, help="Consumer processes.")] = 2,
+    port: Annotated[int, typer.Option(help="Port of the api; gateways take the ports after it.")] = 8080,
+) -> None:
+    """Run a small cluster on this machine until Ctrl+C: an api, gateways and consumers with real stores.
+
+    Its data stay in .data/cluster. Kafka needs Java 17 and Maven; Redis Streams needs nothing.
+    """
+    config = settings.load()
+    shape = Shape(broker.value, gateways=gateways, consumers=consumers)
+    ports = Ports(api=port, gateway=port + 1, metrics=METRICS_PORT)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(config, shape, ports))
+    except (ConfigError, NodeFailed) as error:
+        sys.stderr.write(f"magpie: {error}\n")
+        sys.exit(1)
+
+
+async def _run(config: settings.Settings, shape: Shape, ports: Ports) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    console = Console(stderr=True)
+    folder: Path = config.data_dir / "cluster"
+    log = Log(Console())
+    with Progress(console) as progress:
+        async with cluster(
+            folder,
+            shape,
+            config.embedded,
+            ports=ports,
+            secret=await asyncio.to_thread(dev_secret, folder),
+            environment={"IM_LOG__FORMAT": "json"},
+            on_step=progress.step,
+            on_line=log.line,
+        ) as running:
+            progress.step(f"Starting {', '.join(running.nodes)} …")
+            starting = asyncio.create_task(running.start())
+            stopping = asyncio.create_task(stopped.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                progress.ready(f"http://localhost:{ports.api}", _hints(running))
+                await _keep_running(running, stopping, log)
+            else:
+                starting.cancel()
+            progress.step("Stopping …")
+
+
+async def _keep_running(running: Cluster, stopping: "asyncio.Task[bool]", log: Log) -> None:
+    """Until somebody wants it to end. A node that dies is started again, as an orchestrator would: so one may kill them and watch."""
+    while not stopping.done():
+        await asyncio.wait({stopping}, timeout=RESTART_S)
+        for node in running.nodes.values():
+            if not node.running and not stopping.done():
+                log.line(node.name, f"ended with code {await node.ended()}; starting it again")
+                await node.launch()
+
+
+def _hints(running: Cluster) -> dict[str, str]:
+    names = " ".join(f"{node.name}:{node.pid}" for node in running.nodes.values())
+    return {
+        "gateways": " ".join(node.url for node in running.of_role("gateway")),
+        "processes": names,
+        "data": str(running.folder),
+        "stop": "Ctrl+C",
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,177 @@
+"""A cluster on this machine: real PostgreSQL and Valkey, a broker, and a process per role. For `make cluster`, tests and benchmarks."""
+
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from app.sections import Embedded
+from app.storage.embedded import EmbeddedServers, embedded_servers
+from local.kafka import KafkaServer
+from local.node import Node, OnLine
+
+Broker = Literal["redis_streams", "kafka"]
+
+
+class BrokerKind(StrEnum):
+    """The same, for command lines."""
+
+    redis_streams = "redis_streams"
+    kafka = "kafka"
+
+
+OnStep = Callable[[str], None]
+STARTUP_WAIT_S = "120"
+"""Start order does not matter: everybody waits this long for what is missing."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many processes of each role, on which broker."""
+
+    broker: Broker
+    apis: int = 1
+    gateways: int = 2
+    consumers: int = 2
+
+
+@dataclass(frozen=True)
+class Ports:
+    """First ports of the roles, the others follow; 0: any free ones."""
+
+    api: int = 0
+    gateway: int = 0
+    metrics: int = 0
+
+
+class Cluster:
+    """Stores and nodes by name (`api1`, `gateway1`, `consumer1` …). Use `cluster`; nodes are started by whoever uses it."""
+
+    def __init__(self, folder: Path, stores: EmbeddedServers, kafka: KafkaServer | None, secret: str) -> None:
+        self.folder = folder
+        self.stores = stores
+        self.kafka = kafka
+        self.secret = secret
+        self.nodes: dict[str, Node] = {}
+
+    @property
+    def url(self) -> str:
+        """Where clients begin: the first api."""
+        return self.nodes["api1"].url
+
+    @property
+    def dsn(self) -> str:
+        """PostgreSQL."""
+        return self.stores.dsn
+
+    def tail(self) -> str:
+        """The ends of all nodes' logs."""
+        return "\n".join(f"--- {node.name}\n{node.tail()}" for node in self.nodes.values())
+
+    def of_role(self, role: str) -> list[Node]:
+        """The nodes of a role, in order."""
+        return [node for node in self.nodes.values() if node.role == role]
+
+    async def start(self) -> None:
+        """Start every node at once and wait until all are ready. Raises NodeFailed."""
+        for node in self.nodes.values():
+            await node.launch()
+        for node in self.nodes.values():
+            await node.until_ready()
+
+    async def stop(self) -> None:
+        """End the nodes: first who takes new work, then who finishes it."""
+        for role in ("gateway", "api", "consumer"):
+            for node in self.of_role(role):
+                await node.stop()
+
+
+@asynccontextmanager
+async def cluster(
+    folder: Path,
+    shape: Shape,
+    options: Embedded,
+    *,
+    ports: Ports = Ports(),
+    environment: Mapping[str, str] | None = None,
+    durable: bool = True,
+    secret: str = "",
+    on_step: OnStep = lambda _: None,
+    on_line: OnLine | None = None,
+) -> AsyncIterator[Cluster]:
+    """The stores run while the block does; the nodes are there but not started. What still runs at the end is stopped.
+
+    `environment` is added to every node's. `on_line` gets their output, which else goes to files in `folder`. Raises ConfigError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - once, before anything runs
+    async with AsyncExitStack() as stack:
+        stores = await stack.enter_async_context(
+            embedded_servers(folder / "data", options, on_step=on_step, durable=durable)
+        )
+        kafka = None
+        if shape.broker == "kafka":
+            on_step("Starting Kafka …")
+            kafka = KafkaServer(folder / "kafka")
+            stack.push_async_callback(kafka.stop)
+            await kafka.start()
+            on_step("Kafka runs")
+        made = Cluster(folder, stores, kafka, secret or secrets.token_hex(32))
+        add_nodes(made, shape, ports, environment or {}, on_line)
+        stack.push_async_callback(made.stop)
+        yield made
+
+
+def add_nodes(
+    made: Cluster, shape: Shape, ports: Ports, environment: Mapping[str, str], on_line: OnLine | None
+) -> None:
+    """Make the nodes of `shape`; does not start them."""
+    api_ports, gateway_ports = _ports(ports.api, shape.apis), _ports(ports.gateway, shape.gateways)
+    gateways = {f"gateway{n}": port for n, port in enumerate(gateway_ports, 1)}
+    common = {
+        "IM_POSTGRES__DSN": made.stores.dsn,
+        "IM_REDIS__URL": made.stores.redis_url,
+        "IM_POSTGRES__STARTUP_WAIT_S": STARTUP_WAIT_S,
+        "IM_REDIS__STARTUP_WAIT_S": STARTUP_WAIT_S,
+        "IM_BROKER__STARTUP_WAIT_S": STARTUP_WAIT_S,
+        "IM_AUTH__SECRET": made.secret,
+        "IM_BROKER__KIND": shape.broker,
+        "IM_DELIVERY__KIND": "redis_pubsub",
+        "IM_HTTP__PUBLIC_URL": f"http://localhost:{api_ports[0]}",
+        "IM_GATEWAY__NODES": ",".join(f"{name}=ws://localhost:{port}/ws" for name, port in gateways.items()),
+        "IM_DATA_DIR": str(made.folder / "data"),
+        # Everything shares one PostgreSQL for laptops.
+        "IM_POSTGRES__POOL_MAX": "6",
+    }
+    if made.kafka is not None:
+        common["IM_KAFKA__BOOTSTRAP_SERVERS"] = made.kafka.address
+    wanted = [(f"api{n}", "api", port) for n, port in enumerate(api_ports, 1)]
+    wanted += [(name, "gateway", port) for name, port in gateways.items()]
+    wanted += [(f"consumer{n}", "consumer", port) for n, port in enumerate(_ports(0, shape.consumers), 1)]
+    metrics = count(ports.metrics) if ports.metrics else None
+    for name, role, port in wanted:
+        own = {
+            "IM_ROLE": role,
+            "IM_HTTP__PORT": str(port),
+            "IM_METRICS__PORT": str(next(metrics) if metrics else 0),
+            "IM_GATEWAY__NODE_ID": name,
+        }
+        made.nodes[name] = Node(
+            name, role, port, {**common, **own, **environment}, made.folder / f"{name}.log", on_line
+        )
+
+
+def _ports(first: int, number: int) -> list[int]:
+    """`number` ports from `first` on, or free ones."""
+    if first:
+        return list(range(first, first + number))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
