@@ -21,8 +21,9 @@ from bench.results import RunResult, machine, median
 from bench.run import Options, run_once
 from bench.scenarios import Scenario, shapes_of
 from bench.seed import seed
-from bench.server import BenchError, Target, own_server, own_stores, raise_open_files
+from bench.server import BenchError, Target, own_cluster, own_server, own_stores, raise_open_files
 from bench.show import Screen, table
+from local.cluster import Broker, BrokerKind
 
 SPARE_FILES = 200
 """Open files a process needs beside its connections."""
@@ -31,13 +32,14 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class Where:
-    """Which server: an existing one, or (without `url`) one of our own."""
+    """Which server: an existing one, or (without `url`) one of our own; with `broker` its roles in processes of their own."""
 
     url: str
     dsn: str
     secret: str
     pid: int | None
     overrides: dict[str, str]
+    broker: Broker | None = None
 
 
 async def compare(
@@ -73,13 +75,16 @@ async def measure(
         for number in range(runs):
             title = f"{name} {number + 1}/{runs}" if runs > 1 else name
             with Screen(console, title) as screen:
-                if not where.url and stores is None:
+                if not (where.url or where.broker) and stores is None:
                     stores = await stack.enter_async_context(own_stores(folder / "stores", screen.step))
                 async with AsyncExitStack() as server:
-                    if stores is None:
+                    overrides = raised_limits(shape) | where.overrides
+                    if where.broker:
+                        own = own_cluster(where.broker, folder / f"cluster-{number}", overrides, screen.step)
+                        target = await server.enter_async_context(own)
+                    elif stores is None:
                         target = Target(where.url.rstrip("/"), where.dsn, where.secret, where.pid)
                     else:
-                        overrides = raised_limits(shape) | where.overrides
                         target = await server.enter_async_context(own_server(stores, folder, overrides, screen.step))
                     screen.step("making users and groups")
                     members = await seed(target.dsn, target.secret, shape, options.seed + number)
@@ -144,6 +149,10 @@ def main(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="setting of our own server: section.key=value")
     ] = None,
+    broker: Annotated[
+        BrokerKind | None,
+        typer.Option("--cluster", help="roles in processes of their own: 1 api, 2 gateways, 2 consumers, on this"),
+    ] = None,
     versus: Annotated[
         list[str] | None,
         typer.Option(help="run with this setting, too, in turn with the others: section.key=value"),
@@ -172,9 +181,11 @@ def main(
     try:
         if url and not (dsn and secret):
             raise BenchError("A running server needs --dsn and --secret too: users and tokens are made with them.")
+        if url and broker:
+            raise BenchError("--cluster starts processes of our own: leave --url out.")
         if url and versus:
             raise BenchError("--versus compares servers of our own: leave --url out.")
-        where = Where(url, dsn, secret, pid, _overrides(override or []))
+        where = Where(url, dsn, secret, pid, _overrides(override or []), broker.value if broker else None)
         for name, base in shapes_of(scenario).items():
             shape = msgspec.structs.replace(base, **changes)
             _check_open_files(shape.users, processes, console)

@@ -57,7 +57,8 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     """The part of a run that one worker process plays."""
 
     number: int
-    ws_url: str
+    ws_urls: list[str]
+    """Members connect to these in turn."""
     api_url: str
     members: list[Member]
     group_sizes: dict[int, int]

@@ -63,7 +63,7 @@ class _Run:
     async def measure(self, *, thorough: bool = True) -> dict[str, Use]:
         """The use of each role now; remembers the highest memory."""
         workers = [worker.process.pid for worker in self._workers]
-        use = await asyncio.to_thread(measure, self._target.pid, workers, thorough=thorough)
+        use = await asyncio.to_thread(measure, self._target.measured, workers, thorough=thorough)
         for role, each in use.items():
             self.peak[role] = max(self.peak.get(role, 0), each.memory)
         return use
@@ -94,8 +94,7 @@ class _Run:
     async def load(self, shape: Shape, options: Options, measured: Measured) -> None:
         """Play the load and wait for its last delivery."""
         self._watcher.phase("load", shape.duration_s)
-        metrics_url = f"{self._target.url}/metrics"
-        before = await scrape(metrics_url)
+        before = await scrape(self._target.metrics_urls)
         measured.start = await self.measure()
         begin = time.monotonic_ns() + round(LEAD_S * 1e9)
         for worker in self._workers:
@@ -108,7 +107,7 @@ class _Run:
         measured.load_s = time.monotonic() - since
         measured.end = await self.measure()
         measured.peak = self.peak
-        measured.server = means(before, await scrape(metrics_url))
+        measured.server = means(before, await scrape(self._target.metrics_urls))
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until all is answered and delivered, at most `timeout_s`; returns whether it is."""
@@ -140,7 +139,7 @@ async def run_once(
                 failures.update(report.failures)
         measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
         if len(members) == failures.total():
-            raise BenchError(f"Nobody could connect to {target.ws_url}: {dict(failures)}.")
+            raise BenchError(f"Nobody could connect to {target.ws_urls}: {dict(failures)}.")
         async with profiled(options.profile, target.pid, shape.duration_s):
             await run.load(shape, options, measured)
         for worker in workers:
@@ -161,7 +160,7 @@ def _plans(target: Target, members: list[Member], shape: Shape, options: Options
     return [
         WorkerPlan(
             number=number,
-            ws_url=target.ws_url,
+            ws_urls=target.ws_urls,
             api_url=target.api_url,
             members=members[number :: options.processes],
             group_sizes=dict(sizes),

@@ -1,6 +1,7 @@
 """What the server says about itself: the time per stage of the message path, from its metrics."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -22,8 +23,18 @@ class Mean(msgspec.Struct):
     """Milliseconds, or messages for the batch size."""
 
 
-async def scrape(url: str) -> Totals:
-    """Totals of the histograms at `url`; empty when it cannot be read (it may not be open to us)."""
+async def scrape(urls: Sequence[str]) -> Totals:
+    """Totals of the histograms of several processes together."""
+    together: Totals = {}
+    for totals in await asyncio.gather(*map(_scrape, urls)):
+        for series, (total, count) in totals.items():
+            known = together.get(series, (0.0, 0.0))
+            together[series] = (known[0] + total, known[1] + count)
+    return together
+
+
+async def _scrape(url: str) -> Totals:
+    """Of one; empty when it cannot be read (it may not be open to us)."""
     try:
         async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_S)) as session, session.get(url) as answer:
             if answer.status != 200:

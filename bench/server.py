@@ -6,9 +6,9 @@ import resource
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -17,6 +17,8 @@ from app import settings
 from app.settings import ROOT
 from app.storage.embedded import EmbeddedServers, embedded_servers
 from app.storage.migrate import migrate
+from local.cluster import Broker, Shape, cluster
+from local.node import NodeFailed
 
 READY_S = 60.0
 STOP_S = 30.0
@@ -37,12 +39,28 @@ class Target:
     dsn: str
     secret: str
     pid: int | None
-    """The server's process, when it can be measured."""
+    """The server's process, when it can be measured; with roles apart, that of the first gateway."""
+    roles: Mapping[int, str] = field(default_factory=dict)
+    """Process → role, where the roles are processes of their own."""
+    gateways: Sequence[str] = ()
+    """Their URLs; empty: the server's own."""
+    nodes: Sequence[str] = ()
+    """URLs of all processes, for their metrics; empty: the server's own."""
 
     @property
-    def ws_url(self) -> str:
-        """The WebSocket endpoint."""
-        return self.url.replace("http", "ws", 1) + "/ws"
+    def ws_urls(self) -> list[str]:
+        """The WebSocket endpoints."""
+        return [url.replace("http", "ws", 1) + "/ws" for url in self.gateways or (self.url,)]
+
+    @property
+    def metrics_urls(self) -> list[str]:
+        """Where the processes tell about themselves."""
+        return [f"{url}/metrics" for url in self.nodes or (self.url,)]
+
+    @property
+    def measured(self) -> Mapping[int, str]:
+        """Process → role of everything that can be measured."""
+        return self.roles or ({} if self.pid is None else {self.pid: "server"})
 
     @property
     def api_url(self) -> str:
@@ -112,6 +130,35 @@ async def own_server(
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+@asynccontextmanager
+async def own_cluster(
+    broker: Broker, folder: Path, overrides: Mapping[str, str], on_step: Step
+) -> AsyncIterator[Target]:
+    """Roles in processes of their own on a broker: an api, two gateways, two consumers, with stores of their own below `folder`."""
+    environment = {"IM_LOG__LEVEL": "warning", "IM_LOG__FORMAT": "json", **overrides}
+    config = settings.load()
+    async with cluster(folder, Shape(broker), config.embedded, environment=environment, on_step=on_step) as running:
+        on_step("Starting the roles …")
+        try:
+            await running.start()
+        except NodeFailed as error:
+            raise BenchError(str(error)) from None
+        nodes = running.nodes.values()
+        gateways = running.of_role("gateway")
+        yield Target(
+            running.url,
+            running.dsn,
+            running.secret,
+            gateways[0].pid,
+            roles={node.pid: node.role for node in nodes},
+            gateways=[node.url for node in gateways],
+            nodes=[node.url for node in nodes],
+        )
+        for node in nodes:
+            if not node.running:
+                raise BenchError(f"{node.name} ended: {node.tail()}")
 
 
 async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) -> None:

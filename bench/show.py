@@ -89,8 +89,8 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
     for role in _roles(columns, "memory_mb"):
         row(f"memory, {role}, MB", _number("memory_mb", role))
     for role in _roles(columns, "memory_connected_mb"):
-        if role == "server":
-            row("memory when connected, server, MB", _number("memory_connected_mb", role))
+        if role in ("server", "gateway"):
+            row(f"memory when connected, {role}, MB", _number("memory_connected_mb", role))
     for series in _roles(columns, "server"):
         unit = "" if series == "batch_size" else ", ms"
         row(f"{series.replace('_', ' ')}{unit} (count)", _mean(series))

@@ -1,12 +1,12 @@
 """CPU time and memory of the processes that play each role on this machine."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import psutil
 
-PROGRAMS = {"postgres": "postgres", "valkey-server": "valkey", "redis-server": "valkey"}
+PROGRAMS = {"postgres": "postgres", "valkey-server": "valkey", "redis-server": "valkey", "java": "kafka"}
 """Program → role of what is found among the children."""
 
 
@@ -21,15 +21,15 @@ class Use(msgspec.Struct):
     memory: int = 0
 
 
-def measure(server: int | None, workers: Iterable[int], *, thorough: bool) -> dict[str, Use]:
-    """Role → use, at this moment: server, postgres, valkey, generator, and the whole machine.
+def measure(roles: Mapping[int, str], workers: Iterable[int], *, thorough: bool) -> dict[str, Use]:
+    """Role → use, at this moment: those of `roles` (process → role), postgres, valkey, kafka, generator, and the whole machine.
 
-    The databases are looked for below this process and below the server; they are missing when they run elsewhere. Without
+    The stores are looked for below this process and below those of `roles`; they are missing when they run elsewhere. Without
     `thorough` the memory of PostgreSQL is left 0: adding up its pages disturbs it.
     """
     generators = set(workers)
     found: dict[int, psutil.Process] = {}
-    for root in {os.getpid(), server or os.getpid()}:
+    for root in {os.getpid(), *roles}:
         try:
             process = psutil.Process(root)
             for each in (process, *process.children(recursive=True)):
@@ -40,7 +40,7 @@ def measure(server: int | None, workers: Iterable[int], *, thorough: bool) -> di
     use = {MACHINE: Use(sum(busy) - busy.idle - getattr(busy, "iowait", 0.0))}
     for pid, process in found.items():
         try:
-            role = "server" if pid == server else "generator" if pid in generators else PROGRAMS.get(process.name(), "")
+            role = roles.get(pid) or ("generator" if pid in generators else PROGRAMS.get(process.name(), ""))
             if role:
                 _add(use.setdefault(role, Use()), process, role, thorough)
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -117,7 +117,7 @@ class Worker:
         async with asyncio.timeout(self._plan.connect_timeout_s):
             await ws_connect(
                 lambda: client,
-                self._plan.ws_url,
+                self._plan.ws_urls[number % len(self._plan.ws_urls)],
                 extra_headers={
                     "Authorization": f"Bearer {client.member.token}",
                     "Sec-WebSocket-Protocol": SUBPROTOCOL,
