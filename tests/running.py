@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from app.delivery.base import Delivery
 from app.protocol.frames import SUBPROTOCOL
-from app.roles import build_app
+from app.roles import PARTS, build_app
 from app.settings import Settings, load
+from tests.splitting import SETUP, split
 
 PASSWORD = "correct1horse"
 RECEIVE_S = 10.0
@@ -133,7 +134,7 @@ class User:
     async def socket(self, *, hello: bool = True) -> AsyncIterator[Socket]:
         """A WebSocket that has said hello."""
         async with self.server.http.ws_connect(
-            f"{self.server.url}/ws", headers=self.headers, protocols=(SUBPROTOCOL,)
+            self.server.ws_url(self.id), headers=self.headers, protocols=(SUBPROTOCOL,)
         ) as ws:
             socket = Socket(ws)
             if hello:
@@ -142,13 +143,22 @@ class User:
 
 
 class Server:
-    """A running application."""
+    """A running application, or its roles apart. `app` serves the API at `url`; sockets open at `ws_url`."""
 
-    def __init__(self, app: web.Application, settings: Settings, url: str, http: aiohttp.ClientSession) -> None:
-        self.app = app
+    def __init__(
+        self, served: list[tuple[web.Application, str]], settings: Settings, http: aiohttp.ClientSession
+    ) -> None:
+        self.app, self.url = served[0]
         self.settings = settings
-        self.url = url
         self.http = http
+        gateways = [(app, url) for app, url in served if app[PARTS].settings.role in ("all", "gateway")]
+        self._ws_urls = [f"{url}/ws" for _, url in gateways]
+        self.hubs = [app[PARTS].gateway.hub for app, _ in gateways]
+        """Of the gateways, for tests that break connections."""
+
+    def ws_url(self, user_id: str = "0") -> str:
+        """The gateway of a user; neighbours in registering have different ones."""
+        return self._ws_urls[int(user_id) % len(self._ws_urls)]
 
     async def user(self, name: str | None = None) -> User:
         """Register somebody."""
@@ -194,17 +204,27 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 @asynccontextmanager
 async def serving(settings: Settings, delivery: Delivery | None = None) -> AsyncIterator[Server]:
-    """Serve an application on a free port while the block runs."""
+    """Serve an application on a free port while the block runs; its roles apart where `SETUP` says so.
+
+    With a `delivery` of the test's own it is one process always.
+    """
     deaths: list[str] = []
-    app = build_app(settings, stop=deaths.append, delivery=delivery)
+    served = one(settings, deaths.append, delivery) if SETUP == "one" or delivery else split(settings, deaths.append)
+    async with served as applications, aiohttp.ClientSession(cookie_jar=_NoCookies()) as http:
+        yield Server(applications, settings, http)
+    assert deaths == [], "a background task died"
+
+
+@asynccontextmanager
+async def one(
+    settings: Settings, on_death: Callable[[str], None], delivery: Delivery | None
+) -> AsyncIterator[list[tuple[web.Application, str]]]:
+    """One process with everything."""
+    app = build_app(settings, stop=on_death, delivery=delivery)
     runner = web.AppRunner(app, shutdown_timeout=2)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        async with aiohttp.ClientSession(cookie_jar=_NoCookies()) as http:
-            yield Server(app, settings, f"http://127.0.0.1:{port}", http)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield [(app, f"http://127.0.0.1:{runner.addresses[0][1]}")]
     finally:
         await runner.cleanup()
-    assert deaths == [], "a background task died"

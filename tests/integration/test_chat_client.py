@@ -10,7 +10,6 @@ from app.client.errors import SessionEnded
 from app.client.events import Event, GroupLeft, MemberChanged, MessageReceived, Typing
 from app.client.options import ClientOptions
 from app.errors import Conflict, Forbidden, NotFound
-from app.roles import PARTS
 from tests.running import Server, User, serving, settings_for
 
 OPTIONS = ClientOptions(backoff_base_ms=20, refresh_within_s=0.05)
@@ -44,7 +43,7 @@ async def read(client: Client, count: int) -> list[str]:
 
 
 def cut(server: Server) -> None:
-    for connection in list(server.app[PARTS].gateway.hub.connections):
+    for connection in [connection for hub in server.hubs for connection in hub.connections]:
         connection.abort()
 
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.roles import PARTS
 from tests.running import PASSWORD, Server, serving, settings_for
 from tests.terminal import Terminal, terminal
 
@@ -81,7 +80,7 @@ async def test_history_unread_and_reconnect(server: Server) -> None:
         assert "message 9" not in before
         screen.enter("/more")
         assert "message 0" in await screen.see("There is nothing older.")
-        [connection] = list(server.app[PARTS].gateway.hub.connections)
+        [connection] = [connection for hub in server.hubs for connection in hub.connections]
         connection.abort()
         await alice.post(group_id, "while you were away")
         await screen.see("while you were away")
@@ -115,8 +114,8 @@ async def test_a_session_ended_elsewhere_is_one_sentence(server: Server) -> None
         await screen.see("Password:")
         screen.enter(PASSWORD)
         await screen.see("online")
-        hub = server.app[PARTS].gateway.hub
-        hub.close_sessions(hub.local_sessions(), "you logged out")
+        for hub in server.hubs:
+            hub.close_sessions(hub.local_sessions(), "you logged out")
         await screen.see("magpie: The server ended the session: you logged out.")
         assert await screen.left() == 2
         assert "Traceback" not in screen.text

@@ -25,7 +25,7 @@ async def server(dsn: str, redis_url: str) -> AsyncIterator[Server]:
 
 async def upgrade_status(server: Server, **options: Any) -> int:
     try:
-        ws = await server.http.ws_connect(f"{server.url}/ws", **({"protocols": (SUBPROTOCOL,)} | options))
+        ws = await server.http.ws_connect(server.ws_url(), **({"protocols": (SUBPROTOCOL,)} | options))
     except aiohttp.WSServerHandshakeError as error:
         return error.status
     await ws.close()
@@ -174,7 +174,7 @@ async def test_half_open_clients_are_reaped_and_living_ones_stay(dsn: str, redis
             reading = asyncio.ensure_future(living.ws.receive())
             async with (
                 server.http.ws_connect(
-                    f"{server.url}/ws", headers=ann.headers, protocols=(SUBPROTOCOL,), autoping=False
+                    server.ws_url(), headers=ann.headers, protocols=(SUBPROTOCOL,), autoping=False
                 ) as silent,
                 asyncio.timeout(5),
             ):
@@ -188,7 +188,7 @@ async def test_a_full_gateway_and_a_storm_get_503_with_retry_after(dsn: str, red
     settings = settings_for(dsn, redis_url, gateway={"max_connections": 1})
     async with serving(settings) as server:
         ann = await server.user()
-        async with ann.socket(), server.http.get(f"{server.url}/ws", headers=ann.headers) as response:
+        async with ann.socket(), server.http.get(server.ws_url(ann.id), headers=ann.headers) as response:
             assert response.status == 503
             assert int(response.headers["Retry-After"]) >= 1
 
@@ -229,7 +229,13 @@ class DeafClient:
 
     async def connect(self) -> None:
         loop = asyncio.get_running_loop()
-        host, port = self._server.url.removeprefix("http://").split(":")
+        host, port = (
+            self._server.ws_url(self._user.id)
+            .removeprefix("ws://")
+            .removeprefix("http://")
+            .removesuffix("/ws")
+            .split(":")
+        )
         await loop.sock_connect(self.socket, (host, int(port)))
         key = base64.b64encode(os.urandom(16)).decode()
         request = (
@@ -279,10 +285,11 @@ async def test_a_slow_reader_gets_a_gap_when_it_reads_again_and_others_feel_noth
             assert b'"seq":900' not in client.data
 
 
-async def until_counted(server: Server, line: str) -> None:
+async def until_counted(server: Server, user: User, line: str) -> None:
+    """Wait until the gateway of a user says this about itself."""
     async with asyncio.timeout(5):
         while True:
-            async with server.http.get(f"{server.url}/metrics") as response:
+            async with server.http.get(server.ws_url(user.id).removesuffix("/ws") + "/metrics") as response:
                 if line in await response.text():
                     return
             await asyncio.sleep(0.05)
@@ -295,7 +302,7 @@ async def test_a_reader_that_never_drains_is_closed(dsn: str, redis_url: str) ->
         group = await ann.group(deaf)
         async with DeafClient(server, deaf) as client, ann.socket() as a:
             await flood(ann, group, 900)
-            await until_counted(server, 'im_connections_closed_total{code="4001"} 1.0')
+            await until_counted(server, deaf, 'im_connections_closed_total{code="4001"} 1.0')
             with pytest.raises(ConnectionResetError):
                 await client.read_until(b"never sent")
             # The kernel does not go on sending what it took for the deaf one: megabytes.

@@ -88,7 +88,7 @@ async def test_a_browser_needs_its_cookie_and_our_origin(server: Server, origin:
         headers = {"Origin": origin} if origin else {}
         found = 101
         try:
-            ws = await browser.ws_connect(f"{server.url}/ws", headers=headers, protocols=(SUBPROTOCOL,))
+            ws = await browser.ws_connect(server.ws_url(), headers=headers, protocols=(SUBPROTOCOL,))
             await ws.close()
         except aiohttp.WSServerHandshakeError as refused:
             found = refused.status
@@ -191,7 +191,7 @@ async def test_logs_hold_no_secrets_and_no_text(server: Server, caplog: pytest.L
     ann = await server.user()
     group = await ann.group()
     ticket = (await ann.ok("POST", "/tickets"))["ticket"]
-    async with server.http.ws_connect(f"{server.url}/ws?ticket={ticket}", protocols=(SUBPROTOCOL,)) as ws:
+    async with server.http.ws_connect(f"{server.ws_url()}?ticket={ticket}", protocols=(SUBPROTOCOL,)) as ws:
         await ws.receive()
     await ann.post(group, "a private sentence")
     body = {"username": 'x\n{"message": "forged"}', "password": PASSWORD}
