@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 import msgspec
@@ -21,7 +21,6 @@ from bench.history import load as load_history
 from bench.plan import Shape
 from bench.seed import seed as seed_population
 from tests.faults.member import Member
-from tests.faults.process import ServerProcess
 from tests.faults.tally import Place, Tally
 
 log = logging.getLogger("faults")
@@ -36,10 +35,25 @@ LOOK_S = 0.02
 MIN_ACKED = 20
 
 
+class Served(Protocol):
+    """What a load is put on."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def dsn(self) -> str: ...
+
+    secret: str
+
+    def tail(self) -> str:
+        """The end of its log."""
+
+
 class Load:
     """Use `loading`. `seed` decides who writes where and when."""
 
-    def __init__(self, server: ServerProcess, place: Place, members: list[Member], rate: float, seed: int) -> None:
+    def __init__(self, server: Served, place: Place, members: list[Member], rate: float, seed: int) -> None:
         self.server = server
         self.tally = place.tally
         self.members = members
@@ -142,6 +156,19 @@ class Load:
                 await asyncio.sleep(LOOK_S)
         return history
 
+    def waiting(self) -> set[str]:
+        """The ids of all sends without an answer."""
+        return {key for member in self.members for key in member.outbox}
+
+    async def until_answered(self, keys: set[str], within_s: float) -> float:
+        """Wait until none of these sends waits any more; returns how long that took."""
+        since = time.monotonic()
+        while left := keys & self.waiting():
+            if time.monotonic() - since > within_s:
+                pytest.fail(f"{len(left)} sends unanswered after {within_s} s: {self.summary()}\n{self.server.tail()}")
+            await asyncio.sleep(LOOK_S)
+        return time.monotonic() - since
+
     def summary(self) -> str:
         """One line about the run."""
         t = self.tally
@@ -170,7 +197,7 @@ class Size:
 
 
 @asynccontextmanager
-async def loading(server: ServerProcess, path: Path, *, seed: int) -> AsyncIterator[Load]:
+async def loading(server: Served, path: Path, *, seed: int) -> AsyncIterator[Load]:
     """Run a load while the block does harm; after it everything is drained, read and judged.
 
     Fails the test when there is an anomaly; the history stays in `path`.

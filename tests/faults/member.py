@@ -61,6 +61,10 @@ class Member:
         self._requests = itertools.count(1)
         self._lives = 0
         self._epoch = ""
+        self._gateway = f"{place.url}/ws"
+        self._node = ""
+        self._failed: str | None = None
+        """A node that did not let us in."""
 
     def send(self, group: int, client_msg_id: str, body: str) -> bool:
         """Send as soon as there is a connection; False when too many wait already."""
@@ -76,9 +80,11 @@ class Member:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.inbox.pull_forever())
             while True:
+                await self._ask_where()
+                self._failed = self._node
                 try:
                     async with self._place.http.ws_connect(
-                        f"{self._place.url}/ws", headers=self._headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
+                        self._gateway, headers=self._headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
                     ) as ws:
                         await self._live(ws)
                 except aiohttp.WSServerHandshakeError as error:
@@ -87,6 +93,20 @@ class Member:
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     pass
                 await asyncio.sleep(BACKOFF_S * self._chance.random())
+
+    async def _ask_where(self) -> None:
+        """Which gateway to try; while nobody answers, the last one."""
+        try:
+            async with self._place.http.get(
+                f"{self._place.url}/api/v1/gateway",
+                params={"not": self._failed} if self._failed else {},
+                headers=self._headers,
+            ) as answer:
+                if answer.status == 200:
+                    named = await answer.json()
+                    self._gateway, self._node = named["url"], named["node"]
+        except (aiohttp.ClientError, TimeoutError):
+            pass
 
     async def _live(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         """One connection, from hello to its end."""
@@ -100,6 +120,7 @@ class Member:
         if self._epoch and epoch != self._epoch:
             place.tally.broken.append(f"{self.name} was told to forget its cursors")
         self._epoch = epoch
+        self._failed = None
         self._lives += 1
         inbox.conn = f"{self.name}/{self._lives}"
         place.tally.connects += 1

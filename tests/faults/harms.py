@@ -1,0 +1,251 @@
+"""What is done to a cluster under load, once each time it is called. Each returns the seconds until it had recovered."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psutil
+
+from local.cluster import Cluster
+from local.node import Node
+from tests.faults.load import Load
+from tests.faults.process import freeze, thaw
+
+RECOVERED_S = 10.0
+"""After a kill: everything that waited is answered."""
+DRAINED_S = 20.0
+"""The same after a store was away."""
+BACK_S = 10.0
+"""After the death of a gateway everybody is connected again."""
+ALSO_S = 0.5
+NOTICED_S = 15.0
+PASSAGES_MAX = 60
+"""Batches until a crash point kills."""
+FROZEN_S = {"kafka": 9.0, "redis_streams": 6.0}
+"""Past the session or lease of a consumer."""
+
+
+@dataclass
+class Ground:
+    """Where harm is done."""
+
+    cluster: Cluster
+    load: Load
+    chance: random.Random
+    broker: str
+    away_s: float
+    """How long a store stays away after it was noticed."""
+
+    async def busy(self) -> None:
+        """Wait until the load runs, then for a random moment of it."""
+        await self.load.until_acked(30, within_s=30)
+        await asyncio.sleep(self.chance.uniform(0.0, 0.5))  # the moment is the point, nothing is waited for
+
+    def any_of(self, role: str) -> Node:
+        """One that runs."""
+        return self.chance.choice([node for node in self.cluster.of_role(role) if node.running])
+
+    async def answered(self, within_s: float) -> float:
+        """Wait until everything is answered that waits now or is sent in the half second from now; seconds from now."""
+        since, keys = time.monotonic(), self.load.waiting()
+        await asyncio.sleep(ALSO_S)
+        await self.load.until_answered(keys | self.load.waiting(), within_s)
+        return time.monotonic() - since
+
+
+async def kill_consumer(ground: Ground) -> float:
+    """SIGKILL one of the consumers; the others take its partitions."""
+    node = ground.any_of("consumer")
+    await ground.busy()
+    await node.kill()
+    took_s = await ground.answered(RECOVERED_S)
+    await node.start()
+    return took_s
+
+
+def crash(label: str) -> Callable[[Ground], Awaitable[float]]:
+    """A consumer dies at a labelled point of a random batch."""
+
+    async def once(ground: Ground) -> float:
+        node = ground.any_of("consumer")
+        await node.stop()
+        await node.start(IM_TESTING__CRASH_POINT=f"{label}:{ground.chance.randint(1, PASSAGES_MAX)}")
+        await node.gone()
+        took_s = await ground.answered(RECOVERED_S)
+        await node.start()
+        return took_s
+
+    return once
+
+
+async def kill_gateway(ground: Ground) -> float:
+    """SIGKILL one of the gateways; its people connect elsewhere."""
+    node = ground.any_of("gateway")
+    await ground.busy()
+    await node.kill()
+    since = time.monotonic()
+    # The moment of death is noticed by everybody's reader; only then it means something that all are online.
+    await asyncio.sleep(0.1)
+    await ground.load.until_online(BACK_S)
+    took_s = time.monotonic() - since
+    await ground.answered(RECOVERED_S)
+    await node.start()
+    return took_s
+
+
+async def empty_redis(ground: Ground) -> float:
+    """Valkey dies and comes back with nothing in it: counters, caches, leases, and with Redis Streams the log."""
+    await ground.busy()
+    _store("valkey-server").kill()
+    # What was in an emptied log is sent again after messages.send_timeout_s.
+    return await ground.answered(DRAINED_S)
+
+
+async def freeze_redis(ground: Ground) -> float:
+    """Valkey answers nothing for a while."""
+    return await _away(ground, "valkey-server")
+
+
+async def freeze_postgres(ground: Ground) -> float:
+    """PostgreSQL answers nothing for a while."""
+    return await _away(ground, "postgres")
+
+
+async def _away(ground: Ground, program: str) -> float:
+    await ground.busy()
+    main = _store(program)
+    processes = [main, *main.children(recursive=True)]
+    freeze(processes)
+    try:
+        for node in ground.cluster.of_role("consumer"):
+            await node.until_not_ready(NOTICED_S)
+        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+    finally:
+        thaw(processes)
+    return await ground.answered(DRAINED_S)
+
+
+async def kill_kafka(ground: Ground) -> float:
+    """Kafka dies and is started again after a while."""
+    kafka = ground.cluster.kafka
+    assert kafka is not None
+    await ground.busy()
+    await asyncio.to_thread(kafka.kill)
+    await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+    await kafka.start()
+    return await ground.answered(DRAINED_S)
+
+
+async def freeze_kafka(ground: Ground) -> float:
+    """Kafka answers nothing for a while."""
+    kafka = ground.cluster.kafka
+    assert kafka is not None
+    await ground.busy()
+    kafka.freeze()
+    try:
+        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+    finally:
+        kafka.thaw()
+    return await ground.answered(DRAINED_S)
+
+
+async def freeze_consumer(ground: Ground) -> float:
+    """A consumer sleeps past its session or lease, others take its partitions, and it wakes up believing that they are still its own."""
+    node = ground.any_of("consumer")
+    await ground.busy()
+    node.signal(signal.SIGSTOP)
+    try:
+        took_s = await ground.answered(RECOVERED_S)
+        await asyncio.sleep(max(0.0, FROZEN_S[ground.broker] - took_s))  # past its session
+    finally:
+        node.signal(signal.SIGCONT)
+    await node.until_ready()
+    await ground.answered(RECOVERED_S)
+    return took_s
+
+
+async def come_and_go(ground: Ground) -> float:
+    """A consumer leaves or comes every 5 s; returns how old the oldest send without an answer was, as the 99th percentile."""
+    await ground.busy()
+    nodes = ground.cluster.of_role("consumer")
+    async with _ages(ground.load) as ages:
+        for _ in range(round(ground.away_s / 5)):
+            node = ground.chance.choice(nodes)
+            others = [other for other in nodes if other is not node and other.running]
+            if node.running and others:
+                await node.stop()
+            elif not node.running:
+                await node.launch()
+            await asyncio.sleep(5)  # the rhythm is the point
+    for node in nodes:
+        if not node.running:
+            await node.launch()
+        await node.until_ready()
+    ages.sort()
+    return ages[int(len(ages) * 0.99)]
+
+
+@asynccontextmanager
+async def _ages(load: Load) -> AsyncIterator[list[float]]:
+    """Looks every 50 ms for how long the oldest send waits already."""
+    ages = [0.0]
+
+    async def look() -> None:
+        first_seen: dict[str, float] = {}
+        while True:
+            now, waiting = time.monotonic(), load.waiting()
+            first_seen = {key: first_seen.get(key, now) for key in waiting}
+            ages.append(now - min(first_seen.values(), default=now))
+            await asyncio.sleep(0.05)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield ages
+    finally:
+        looking.cancel()
+        await asyncio.wait({looking})
+
+
+def _store(program: str) -> psutil.Process:
+    """The store below this process that has this program."""
+    for child in psutil.Process().children(recursive=True):
+        if child.name() == program:
+            return child
+    raise AssertionError(f"no {program} runs below this process")
+
+
+@dataclass(frozen=True)
+class Harm:
+    """One row of the report: what is done, how often, how long a store is away, and what may not be exceeded."""
+
+    once: Callable[[Ground], Awaitable[float]]
+    full: int
+    short: int
+    limit_s: float
+    measure: str = "until everything that waited was answered"
+    away_s: tuple[float, float] = (0.0, 0.0)
+    """Full and short."""
+    only: str = ""
+    """The broker it is about."""
+
+
+OUTAGE_S = (30.0, 2.0)
+HARMS: Mapping[str, Harm] = {
+    "consumer killed": Harm(kill_consumer, 50, 1, RECOVERED_S),
+    "killed after reading": Harm(crash("after_read"), 20, 1, RECOVERED_S),
+    "killed before the commit": Harm(crash("before_commit"), 20, 0, RECOVERED_S),
+    "killed before publishing": Harm(crash("before_publish"), 20, 1, RECOVERED_S),
+    "killed before the position": Harm(crash("before_position"), 20, 1, RECOVERED_S),
+    "gateway killed": Harm(kill_gateway, 20, 1, BACK_S, "until everybody was connected again"),
+    "Redis restarted empty": Harm(empty_redis, 20, 1, DRAINED_S),
+    "Redis frozen": Harm(freeze_redis, 3, 1, DRAINED_S, away_s=OUTAGE_S),
+    "PostgreSQL frozen": Harm(freeze_postgres, 3, 1, DRAINED_S, away_s=OUTAGE_S),
+    "Kafka killed": Harm(kill_kafka, 3, 1, DRAINED_S, away_s=OUTAGE_S, only="kafka"),
+    "Kafka frozen": Harm(freeze_kafka, 3, 0, DRAINED_S, away_s=OUTAGE_S, only="kafka"),
+    "consumer asleep past its session": Harm(freeze_consumer, 5, 1, RECOVERED_S),
+    "consumers come and go": Harm(come_and_go, 1, 0, 2.0, "age of the oldest unanswered send, P99", (300.0, 0.0)),
+}
