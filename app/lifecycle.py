@@ -69,10 +69,12 @@ class Readiness:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def fail(self, part: str, reason: str, cause: object = None) -> None:
         """Mark `part` as not ready; `reason` is shown on `/readyz`, `cause` (it may name hosts) in the log alone."""
-        if part not in self._reasons:
+        if part not in self._told:
+            self._told.add(part)
             log.warning("not_ready", part=part, reason=reason, cause=None if cause is None else repr(cause))
         self._reasons[part] = reason
 
@@ -82,7 +84,9 @@ class Readiness:
 
     def clear(self, part: str) -> None:
         """`part` works again."""
-        if self._reasons.pop(part, None) is not None:
+        self._reasons.pop(part, None)
+        if part in self._told:
+            self._told.discard(part)
             log.info("ready_again", part=part)
 
     @property

@@ -48,7 +48,8 @@ class ValkeyProcess(ServerProcess):
             "dir": str(self._work_dir),
             "maxmemory": f"{self._max_memory_mb}mb",
             # Every key can be rebuilt, so making room is right and refusing writes is not.
-            "maxmemory-policy": "allkeys-lru",
+            # Caches go first; the log of a cluster on this machine has no expiry and stays.
+            "maxmemory-policy": "volatile-lru",
             "loglevel": "warning",
             "daemonize": "no",
         }
