@@ -6,10 +6,11 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import BadRequest
+from app.modules.search import models
 from app.modules.search.folding import SEPARATORS, UNSPACED, fold, origins
 from app.modules.search.models import Query, parse_query
 from app.modules.search.snippet import Snippets
@@ -155,3 +156,31 @@ def test_a_snippet_shows_the_first_occurrence() -> None:
     assert cut("针", "长" * 100 + "针", 60) == ("长" * 59 + "针", ["针"])
     # Cut at the end of the snippet, and no more of them than fit.
     assert cut("长长", body, 60) == ("长" * 60, ["长" * 60])
+
+
+@pytest.mark.parametrize("q", ["aa", '"aa"', "aa aaa"])
+def test_long_words_are_not_looked_at_again_from_each_character(q: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+
+    def counting(character: str) -> bool:
+        nonlocal looked
+        looked += 1
+        return is_word(character)
+
+    is_word = models._is_word
+    snippets = Snippets(parse(q).parts, code_points=120, highlights_max=20)
+    monkeypatch.setattr(models, "_is_word", counting)
+    assert snippets.matches(f"{'b' + 'a' * 900} {'b' + 'a' * 900} aa aaa, aa a")
+    assert looked < 30
+
+
+@settings(max_examples=30)
+@given(TEXT, TEXT)
+def test_a_part_occurs_where_its_pattern_does(q: str, body: str) -> None:
+    try:
+        parts = parse(q).parts
+    except BadRequest:
+        return
+    folded = fold(body + q + body)
+    for part in parts:
+        assert bool(list(part.spans(folded))) == bool(re.search(part.pattern, folded))

@@ -11,6 +11,7 @@ from app.protocol.unicode import nfc
 _RUN = re.compile(f"(?P<word>[^{SEPARATORS}{UNSPACED}]+)|[{UNSPACED}]+")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _NO_WORD = f"[{SEPARATORS}{UNSPACED}]"
+_WORD_END = re.compile(_NO_WORD)
 # Keyboards and editors turn straight quotes into these; full-width ones fold to straight ones.
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟", '"'))
 _PART = re.compile(r'"(?P<phrase>[^"]*)"?|[^ "]+')
@@ -49,6 +50,10 @@ class Part:
             if whole and not (self.ends and end < len(folded) and _is_word(folded[end])):
                 yield start, end
                 at = literal.search(folded, end)
+            elif self.begins:
+                # Not again from every character of a long word: what must begin a word cannot occur before this one ends.
+                rest = _WORD_END.search(folded, start)
+                at = literal.search(folded, rest.end()) if rest else None
             else:
                 at = literal.search(folded, start + 1)
 

@@ -38,6 +38,9 @@ class Snippets:
         merged: list[tuple[int, int]] = []
         for first, end in found:
             start, stop = origin[first][0], origin[end - 1][1]
+            if merged and start >= merged[0][0] + self._code_points:
+                # The snippet cannot reach so far.
+                break
             # What is invisible belongs to what stands before it: the form of an emoji, the joint of two.
             while stop < len(body) and not fold(body[stop]):
                 stop += 1
