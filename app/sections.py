@@ -231,6 +231,8 @@ class Search(Section):
     dense_one_in: Count
     slice_growth: Annotated[int, Field(ge=2)]
     slices_max: Count
+    at_once: Count
+    waiting_max: Count
 
 
 class Producer(Section):

@@ -230,3 +230,23 @@ async def test_nothing_is_left_out_when_the_index_starts_late(dsn: str, redis_ur
         assert await postgres.fetchval("SELECT count(*) FROM message_search") == 30
         found = await search(ann, "消息 end", limit=50)
         assert len(found["items"]) == 30
+
+
+async def test_too_many_searches_are_refused_and_take_no_connections(
+    dsn: str, redis_url: str, postgres: Postgres
+) -> None:
+    bounds = {"at_once": 1, "waiting_max": 1}
+    async with serving(settings_for(dsn, redis_url, search=bounds)) as server:
+        people = await server.users(3)
+        for person in people:
+            await person.group()
+        async with postgres.transaction() as connection:
+            await connection.execute("LOCK TABLE message_search IN ACCESS EXCLUSIVE MODE")
+            asked = {asyncio.create_task(each.call("GET", "/search/messages", q="word")) for each in people}
+            refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        answers = [*await asyncio.gather(*refused), *await asyncio.gather(*waiting)]
+        assert [(status, body.get("error", {}).get("code")) for status, body in answers] == [
+            (503, "busy"),
+            (200, None),
+            (200, None),
+        ]

@@ -39,6 +39,8 @@ def search_feature(
         dense_one_in=options.dense_one_in,
         slice_growth=options.slice_growth,
         slices_max=options.slices_max,
+        at_once=options.at_once,
+        waiting_max=options.waiting_max,
     )
     service = SearchService(SearchRepository(postgres), groups.gate, groups.states, bounds)
     indexer = Indexer(

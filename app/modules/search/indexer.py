@@ -16,6 +16,7 @@ from app.lifecycle import CrashPoint
 from app.metrics import Metrics
 from app.modules.search.folding import fold
 from app.modules.search.index_repository import IndexRepository, NotIndexed
+from app.modules.search.turns import Breaths
 from app.storage.postgres import Postgres
 
 log = structlog.get_logger(__name__)
@@ -105,9 +106,13 @@ class Indexer:
             messages = await self._repository.read(connection, group_ids, self._batch_max)
             if not messages:
                 return 0
-            await self._repository.insert(
-                connection, [(m.group_id, m.message_id, m.seq, fold(m.body)) for m in messages if m.kind == KIND_TEXT]
-            )
+            rows = []
+            breaths = Breaths()
+            for m in messages:
+                if m.kind == KIND_TEXT:
+                    rows.append((m.group_id, m.message_id, m.seq, fold(m.body)))
+                    await breaths.take()
+            await self._repository.insert(connection, rows)
             await self._repository.move(connection, _last_seqs(messages))
             self._crash("before_index_commit")
         self._metrics.search_indexed.inc(len(messages))

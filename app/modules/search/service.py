@@ -8,6 +8,7 @@ from app.modules.search.folding import fold
 from app.modules.search.models import Found, Hit, Query, Results, parse_query
 from app.modules.search.repository import SearchRepository, Stored
 from app.modules.search.snippet import Snippets
+from app.modules.search.turns import Breaths, Turns
 from app.protocol.fields import MAX_INT64
 
 
@@ -49,6 +50,8 @@ class SearchBounds:
     dense_one_in: int
     slice_growth: int
     slices_max: int
+    at_once: int
+    waiting_max: int
 
 
 class SearchService:
@@ -59,9 +62,10 @@ class SearchService:
         self._group = group
         self._groups = groups
         self._bounds = bounds
+        self._turns = Turns(bounds.at_once, bounds.waiting_max)
 
     async def search(self, user_id: int, q: str, group_id: int | None, before: int | None, limit: int) -> Results:
-        """At most `limit` messages with ids below `before`. Raises BadRequest, NotFound (not in `group_id`)."""
+        """At most `limit` messages with ids below `before`. Raises BadRequest, NotFound (not in `group_id`), Busy."""
         bounds = self._bounds
         query = parse_query(
             q,
@@ -76,21 +80,30 @@ class SearchService:
             group_ids = [group_id]
         if not group_ids:
             return Results([], None)
-        return await self._find(query, group_ids, before or MAX_INT64, min(limit, bounds.page_max))
+        async with self._turns.of(user_id):
+            return await self._find(query, group_ids, before or MAX_INT64, min(limit, bounds.page_max))
 
     async def _find(self, query: Query, group_ids: list[int], before: int, limit: int) -> Results:
         bounds = self._bounds
         snippets = Snippets(query.parts, code_points=bounds.snippet_code_points, highlights_max=bounds.highlights_max)
         # First what is not indexed, then what is: what gets indexed in between is found twice, not missed.
         tail = await self._repository.not_indexed(group_ids, before, bounds.tail_max)
-        found = {each.message_id: each for each in tail if snippets.matches(fold(each.body))}
+        found: dict[int, Stored] = {}
+        breaths = Breaths()
+        for each in tail:
+            if snippets.matches(fold(each.body)):
+                found[each.message_id] = each
+            await breaths.take()
         hits = await self._hits(query, group_ids, before, limit + 1)
         ids = sorted(found.keys() | {hit.message_id for hit in hits}, reverse=True)
         page = ids[:limit]
         wanted = [hit for hit in hits if hit.message_id in page and hit.message_id not in found]
         if wanted:
             found |= {each.message_id: each for each in await self._repository.messages(wanted)}
-        items = [_found(found[message_id], snippets) for message_id in page]
+        items = []
+        for message_id in page:
+            items.append(_found(found[message_id], snippets))
+            await breaths.take()
         return Results(items, page[-1] if len(ids) > limit else None)
 
     async def _hits(self, query: Query, group_ids: list[int], before: int, most: int) -> list[Hit]:
