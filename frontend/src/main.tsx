@@ -18,7 +18,7 @@ function toLogin(): void {
 }
 let leaving = false;
 
-const store = new Store(createHttp(toLogin), toLogin);
+const store = new Store(createHttp(toLogin), toLogin, () => location.reload());
 const shell = new Shell(store);
 const LEFT = { kicked: t.kickedGroup, banned: t.bannedGroup, disbanded: t.disbandedGroup } as const;
 

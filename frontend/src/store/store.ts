@@ -1,6 +1,7 @@
 /** Everything the page knows, put together: what comes down, what goes up, and the connection between. */
 import { signal } from "@preact/signals";
 import type { Http } from "../api/client";
+import { AppError } from "../api/errors";
 import type { Group, Me, Message, User } from "../api/types";
 import type { Hello, ServerEvent } from "../wire/frames";
 import { Gateways } from "../wire/gateways";
@@ -48,6 +49,7 @@ export class Store {
   private readonly marks: ReadMarks;
   private keep = new Keep("");
   private epoch: string | null = null;
+  private sessionId: string | null = null;
   private focused: string | null = null;
   private refreshTimer: ReturnType<typeof setTimeout> | undefined;
   private lastTyping = 0;
@@ -55,6 +57,8 @@ export class Store {
   constructor(
     readonly http: Http,
     private readonly onSignedOut: () => void,
+    /** Somebody else has logged in in this browser meanwhile. */
+    private readonly onOtherUser: () => void,
   ) {
     this.people = new People(http);
     this.inbox = new Inbox(
@@ -163,11 +167,23 @@ export class Store {
 
   private async readMe(): Promise<void> {
     const me: Me = await this.http.ask(this.http.client.GET("/api/v1/me"));
+    this.insistOn(me.id);
     this.http.useCsrfToken(me.csrf_token ?? "");
     this.rename({ id: me.id, username: me.username, display_name: me.display_name });
   }
 
+  /** What was written here must not go out under another name: all tabs of a browser share one session. */
+  private insistOn(userId: string): void {
+    if (this.me.value.id === "" || this.me.value.id === userId) return;
+    this.onOtherUser();
+    throw new AppError("unauthorized", "this browser belongs to somebody else now");
+  }
+
   private async prepare(socket: Socket, hello: Hello): Promise<void> {
+    this.insistOn(hello.user_id);
+    // Logged in again in another tab: calls need the token of the new session.
+    if (this.sessionId !== null && this.sessionId !== hello.session) await this.readMe();
+    this.sessionId = hello.session;
     this.bodyMax.value = hello.limits.body_code_points;
     const known = this.epoch === hello.epoch;
     if (!known) {

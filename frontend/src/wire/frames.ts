@@ -18,6 +18,7 @@ export interface Backoff {
 
 export interface Hello {
   readonly type: "hello";
+  readonly session: string;
   readonly user_id: string;
   readonly node: string;
   readonly heartbeat_s: number;

@@ -1,0 +1,48 @@
+"""What a browser brings with it: several tabs, other users, a way back, a wrong clock."""
+
+from playwright.async_api import expect
+
+from tests.e2e.conftest import NewPerson
+from tests.e2e.person import PASSWORD, WITHOUT_SERVER, Person
+
+
+async def go_offline(person: Person) -> None:
+    person.expected += WITHOUT_SERVER
+    await person.context.set_offline(True)
+    # The connection that is open is closed by the page's own doubt of it.
+    await person.page.evaluate("dispatchEvent(new Event('online'))")
+    await expect(person.page.get_by_text("No connection.")).to_be_visible(timeout=15_000)
+
+
+async def go_online(person: Person) -> None:
+    await person.context.set_offline(False)
+    await person.page.evaluate("dispatchEvent(new Event('online'))")
+
+
+async def test_nothing_is_sent_under_the_name_of_who_logged_in_later(new_person: NewPerson) -> None:
+    ann, bob = await new_person("Ann"), await new_person("Bob")
+    await ann.create_group("Desk")
+    await bob.join(await ann.invite_link())
+    await go_offline(ann)
+    await ann.say("written by Ann")
+    # In another tab of this browser Ann logs out and Bob logs in.
+    await ann.context.add_cookies(await bob.context.cookies())  # type: ignore[arg-type]  # what it gives is what it takes
+    async with ann.page.expect_event("load"):
+        await go_online(ann)
+    await bob.say("written by Bob")
+    await ann.sees("written by Bob")
+    assert await ann.texts() == await bob.texts() == ["written by Bob"]
+
+
+async def test_a_new_session_in_another_tab_is_taken_over(new_person: NewPerson) -> None:
+    ann, other = await new_person("Ann"), await new_person("Other", registered=False)
+    await go_offline(ann)
+    await other.page.goto(other.url + "/login")
+    await other.page.locator("#username").fill(ann.username)
+    await other.page.locator("#password").fill(PASSWORD)
+    await other.page.locator("form button").click()
+    await other.page.locator(".sidebar").wait_for()
+    await ann.context.add_cookies(await other.context.cookies())  # type: ignore[arg-type]  # what it gives is what it takes
+    await go_online(ann)
+    await expect(ann.page.get_by_text("No connection.")).to_have_count(0)
+    await ann.create_group("With the token of the new session")
