@@ -140,3 +140,12 @@ test("so many wait at most", () => {
   const taken = Array.from({ length: 201 }, () => scene.outbox.send("7", "hello"));
   expect(taken.filter(Boolean)).toHaveLength(200);
 });
+
+test("the order survives, whatever the clock does", async () => {
+  scene.online = new Promise(() => undefined);
+  vi.setSystemTime(1_000);
+  scene.outbox.restore([{ groupId: "7", clientMsgId: "old", body: "a", at: 5_000, state: "sending", unknown: false }]);
+  scene.outbox.send("7", "b");
+  scene.outbox.send("7", "c");
+  expect(scene.saved.map((one) => one.at)).toEqual([5_000, 5_001, 5_002]);
+});

@@ -1,6 +1,9 @@
 """What a browser brings with it: several tabs, other users, a way back, a wrong clock."""
 
-from playwright.async_api import expect
+import re
+from contextlib import suppress
+
+from playwright.async_api import Error, Route, expect
 
 from tests.e2e.conftest import NewPerson
 from tests.e2e.person import PASSWORD, WITHOUT_SERVER, Person
@@ -46,3 +49,24 @@ async def test_a_new_session_in_another_tab_is_taken_over(new_person: NewPerson)
     await go_online(ann)
     await expect(ann.page.get_by_text("No connection.")).to_have_count(0)
     await ann.create_group("With the token of the new session")
+
+
+async def test_logging_out_leaves_nothing_even_when_its_answer_is_lost(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    await ann.create_group("Diary")
+    await ann.composer.fill("a secret")
+    lost: list[Route] = []
+
+    async def lose(route: Route) -> None:
+        lost.append(route)
+        await route.fetch()
+
+    await ann.page.route("**/auth/logout", lose)
+    await ann.button("Profile and settings").click()
+    await ann.button("Log out").click()
+    await ann.page.wait_for_url(re.compile("/login"))
+    with suppress(Error):
+        # The page that asked is gone.
+        await lost[0].abort()
+    kept = await ann.page.evaluate("Object.keys(localStorage).filter((key) => !key.startsWith('magpie:page:'))")
+    assert kept == []

@@ -34,6 +34,7 @@ export class Outbox {
   readonly pending = signal<ReadonlyMap<string, readonly Pending[]>>(new Map());
   private readonly running = new Set<string>();
 
+  private lastAt = 0;
   constructor(
     private readonly online: () => Promise<Socket>,
     /** Whether the messages of a group up to `seq` have been read here already. */
@@ -44,15 +45,19 @@ export class Outbox {
 
   /** What was unsent when the page was left goes on. */
   restore(saved: readonly Pending[]): void {
-    for (const one of saved)
+    for (const one of saved) {
+      this.lastAt = Math.max(this.lastAt, one.at);
       this.put(one.state === "failed" || one.state === "unknown" ? one : { ...one, state: "sending" });
     for (const groupId of this.pending.value.keys()) void this.work(groupId);
+    }
   }
 
   /** False: too many wait already. */
   send(groupId: string, body: string): boolean {
     if (this.of(groupId).length >= MAX_PENDING_PER_GROUP) return false;
-    this.put({ groupId, clientMsgId: this.newId(), body, at: Date.now(), state: "sending", unknown: false });
+    // Strictly rising, since the order is told by it when the page is opened again.
+    this.lastAt = Math.max(Date.now(), this.lastAt + 1);
+    this.put({ groupId, clientMsgId: this.newId(), body, at: this.lastAt, state: "sending", unknown: false });
     void this.work(groupId);
     return true;
   }

@@ -14,6 +14,17 @@ export class Keep {
     }
   }
 
+  /** Of everything that begins so. */
+  names(start: string): string[] {
+    try {
+      const whole = this.key(start);
+      const keys = Object.keys(localStorage).filter((key) => key.startsWith(whole));
+      return keys.map((key) => start + key.slice(whole.length));
+    } catch {
+      return [];
+    }
+  }
+
   /** A full or forbidden storage costs what would have been kept, nothing else. */
   set(name: string, value: unknown): void {
     try {

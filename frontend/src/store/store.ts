@@ -9,8 +9,9 @@ import type { Socket } from "../wire/socket";
 import { Groups } from "./groups";
 import { History } from "./history";
 import { Inbox } from "./inbox";
+import { Kept } from "./kept";
 import { ReadMarks } from "./marks";
-import { Outbox, type Pending } from "./outbox";
+import { Outbox } from "./outbox";
 import { People } from "./people";
 import { Puller } from "./puller";
 import { Session } from "./session";
@@ -41,15 +42,16 @@ export class Store {
   readonly session: Session;
   /** Raised with every change of a group's members, so that an open list follows. */
   readonly memberEvent = signal<MemberEvent | null>(null);
-  readonly drafts = new Map<string, string>();
+  drafts = new Map<string, string>();
   onNotice: (notice: Notice) => void = () => undefined;
 
   private readonly inbox: Inbox;
   private readonly puller: Puller;
   private readonly marks: ReadMarks;
-  private keep = new Keep("");
+  private kept = new Kept(new Keep(""));
   private epoch: string | null = null;
   private sessionId: string | null = null;
+  private leaving = false;
   private focused: string | null = null;
   private refreshTimer: ReturnType<typeof setTimeout> | undefined;
   private lastTyping = 0;
@@ -88,17 +90,17 @@ export class Store {
     this.outbox = new Outbox(
       () => this.session.online(),
       (groupId, seq) => this.history.of(groupId).loaded.value && seq <= (this.inbox.get(groupId)?.have ?? 0),
-      (pending) => this.keep.set("outbox", pending.length > 0 ? pending : undefined),
+      (pending) => this.kept.setOutbox(pending),
     );
   }
 
   /** Who we are, and what was kept for us. Throws AppError. */
   async start(): Promise<void> {
     await this.readMe();
-    this.keep = new Keep(this.me.value.id);
-    for (const [groupId, text] of this.keep.get<[string, string][]>("drafts", [])) this.drafts.set(groupId, text);
+    this.kept = new Kept(new Keep(this.me.value.id));
+    this.drafts = this.kept.drafts();
     void this.stayConnected();
-    this.outbox.restore(this.keep.get<Pending[]>("outbox", []));
+    this.outbox.restore(this.kept.outbox());
   }
 
   wake(): void {
@@ -137,7 +139,7 @@ export class Store {
   draft(groupId: string, text: string): void {
     if (text === "") this.drafts.delete(groupId);
     else this.drafts.set(groupId, text);
-    this.keep.set("drafts", this.drafts.size > 0 ? [...this.drafts] : undefined);
+    this.kept.setDraft(groupId, text);
   }
 
   /** The answer to our own creating, joining or changing. */
@@ -158,11 +160,33 @@ export class Store {
     this.people.learn([user]);
   }
 
+  /** End the session, and leave nothing in this browser. The news that it ended may be faster than the answer. */
+  async logOut(): Promise<void> {
+    this.leaving = true;
+    try {
+      await this.http.ask(this.http.client.POST("/api/v1/auth/logout"));
+    } catch (error) {
+      // Refused: it has ended already.
+      if (!(error instanceof AppError) || error.code !== "unauthorized") {
+        this.leaving = false;
+        throw error;
+      }
+    }
+    this.forgetAll();
+  }
+
   // What comes down
 
   private async stayConnected(): Promise<void> {
     const closed = await this.session.run();
-    if (closed.code === 4501) this.onSignedOut();
+    if (closed.code !== 4501) return;
+    if (this.leaving) this.forgetAll();
+    this.onSignedOut();
+  }
+
+  private forgetAll(): void {
+    this.kept.close();
+    Keep.forget();
   }
 
   private async readMe(): Promise<void> {

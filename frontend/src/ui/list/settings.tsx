@@ -1,7 +1,6 @@
 /** The own name, and how the page looks and behaves. */
 import { useState } from "preact/hooks";
 import { languages, t } from "../../i18n";
-import { Keep } from "../../store/storage";
 import { useShell } from "../context";
 import { Button } from "../kit/button";
 import { Dialog, Failure, useAction } from "../kit/dialog";
@@ -23,8 +22,7 @@ export function Settings({ onClose }: { readonly onClose: () => void }) {
     shell.toast(t.saved);
   }
   async function logOut(): Promise<void> {
-    await store.http.ask(store.http.client.POST("/api/v1/auth/logout"));
-    Keep.forget();
+    await store.logOut();
     location.assign("/login");
   }
   return (
