@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { AppError, ConnectionLost } from "../api/errors";
 import type { Message } from "../api/types";
+import { uuid } from "../uuid";
 import { Waits } from "../wire/backoff";
 import type { Sent } from "../wire/frames";
 import type { Socket } from "../wire/socket";
@@ -33,14 +34,14 @@ export class Outbox {
   /** In sending order, by group. */
   readonly pending = signal<ReadonlyMap<string, readonly Pending[]>>(new Map());
   private readonly running = new Set<string>();
-
   private lastAt = 0;
+
   constructor(
     private readonly online: () => Promise<Socket>,
     /** Whether the messages of a group up to `seq` have been read here already. */
     private readonly passed: (groupId: string, seq: number) => boolean,
     private readonly save: (pending: readonly Pending[]) => void,
-    private readonly newId: () => string = () => crypto.randomUUID(),
+    private readonly newId: () => string = uuid,
   ) {}
 
   /** What was unsent when the page was left goes on. */
@@ -48,8 +49,8 @@ export class Outbox {
     for (const one of saved) {
       this.lastAt = Math.max(this.lastAt, one.at);
       this.put(one.state === "failed" || one.state === "unknown" ? one : { ...one, state: "sending" });
-    for (const groupId of this.pending.value.keys()) void this.work(groupId);
     }
+    for (const groupId of this.pending.value.keys()) void this.work(groupId);
   }
 
   /** False: too many wait already. */

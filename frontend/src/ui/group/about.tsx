@@ -153,7 +153,8 @@ function InviteLink({ groupId }: { readonly groupId: string }) {
             {t.invite}
             <input ref={selected} readOnly value={link.url} onFocus={(event) => event.currentTarget.select()} />
           </label>
-          <Button onClick={() => run(() => copy(link.url))}>{t.copy}</Button>
+          {/* Browsers have it only where the page came by HTTPS or from this machine. */}
+          {"clipboard" in navigator && <Button onClick={() => run(() => copy(link.url))}>{t.copy}</Button>}
           <p class="hint">
             {t.inviteText} {fullTime(link.until)}
           </p>
