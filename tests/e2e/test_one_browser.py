@@ -70,3 +70,16 @@ async def test_logging_out_leaves_nothing_even_when_its_answer_is_lost(new_perso
         await lost[0].abort()
     kept = await ann.page.evaluate("Object.keys(localStorage).filter((key) => !key.startsWith('magpie:page:'))")
     assert kept == []
+
+
+async def test_the_way_back_does_not_change_what_a_dialog_is_about(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    await ann.create_group("Alpha")
+    await ann.create_group("Beta")
+    await ann.button("About this group").click()
+    await expect(ann.dialog.get_by_label("Name")).to_have_value("Beta")
+    await ann.page.go_back()
+    await ann.page.get_by_role("textbox", name="Message Alpha", exact=True).wait_for()
+    await expect(ann.dialog).to_have_count(0)
+    await ann.button("About this group").click()
+    await expect(ann.dialog.get_by_label("Name")).to_have_value("Alpha")

@@ -18,7 +18,11 @@ export function App() {
   const where = route.value;
   const groupId = where.name === "group" ? where.groupId : null;
   const view = groupId === null ? undefined : store.groups.views.value.get(groupId);
-  useEffect(() => store.focus(view === undefined ? null : groupId), [store, groupId, view === undefined]);
+  useEffect(() => {
+    store.focus(view === undefined ? null : groupId);
+    // It was about another group.
+    if (dialog.value === "about") dialog.value = null;
+  }, [store, dialog, groupId, view === undefined]);
   useEffect(() => {
     function onKey(event: KeyboardEvent): void {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
@@ -47,8 +51,10 @@ export function App() {
       {dialog.value === "new-group" && <NewGroup onClose={close} />}
       {dialog.value === "discover" && <Discover onClose={close} />}
       {dialog.value === "settings" && <Settings onClose={close} />}
-      {dialog.value === "about" && view !== undefined && <About groupId={view.group.id} onClose={close} />}
-      {where.name === "join" && <JoinByInvite groupId={where.groupId} code={where.code} />}
+      {dialog.value === "about" && view !== undefined && (
+        <About key={view.group.id} groupId={view.group.id} onClose={close} />
+      )}
+      {where.name === "join" && <JoinByInvite key={where.code} groupId={where.groupId} code={where.code} />}
       <div class="toasts" role="status">
         {toasts.value.map((toast) => (
           <p key={toast.id}>{toast.text}</p>
