@@ -8,6 +8,8 @@ from playwright.async_api import Error, Route, expect
 from tests.e2e.conftest import NewPerson
 from tests.e2e.person import PASSWORD, WITHOUT_SERVER, Person
 
+HOUR_MS = 3_600_000
+
 
 async def go_offline(person: Person) -> None:
     person.expected += WITHOUT_SERVER
@@ -83,3 +85,18 @@ async def test_the_way_back_does_not_change_what_a_dialog_is_about(new_person: N
     await expect(ann.dialog).to_have_count(0)
     await ann.button("About this group").click()
     await expect(ann.dialog.get_by_label("Name")).to_have_value("Alpha")
+
+
+async def test_a_wrong_clock_neither_shortens_nor_lifts_a_mute(new_person: NewPerson) -> None:
+    ann, bob = await new_person("Ann"), await new_person("Bob")
+    for person, wrong_by in ((ann, -2 * HOUR_MS), (bob, 2 * HOUR_MS)):
+        await person.context.add_init_script(f"{{ const now = Date.now; Date.now = () => now() + {wrong_by}; }}")
+        await person.page.reload()
+        await person.page.locator(".sidebar").wait_for()
+    await ann.create_group("Clocks")
+    await bob.join(await ann.invite_link())
+    await ann.button("Members").click()
+    await ann.button(f"Options for {bob.username}").click()
+    await ann.button("1 hour").click()
+    await expect(bob.page.get_by_text("You are muted until")).to_be_visible()
+    await expect(ann.page.locator(".members li").filter(has_text=bob.username)).to_contain_text("Muted")

@@ -51,6 +51,7 @@ export class Store {
   private kept = new Kept(new Keep(""));
   private epoch: string | null = null;
   private sessionId: string | null = null;
+  private skewMs = 0;
   private leaving = false;
   private focused: string | null = null;
   private refreshTimer: ReturnType<typeof setTimeout> | undefined;
@@ -105,6 +106,11 @@ export class Store {
 
   wake(): void {
     this.session.wake();
+  }
+
+  /** The server's time, which decides; the clock here may be wrong. */
+  now(): number {
+    return Date.now() + this.skewMs;
   }
 
   // What a person does
@@ -209,6 +215,7 @@ export class Store {
     if (this.sessionId !== null && this.sessionId !== hello.session) await this.readMe();
     this.sessionId = hello.session;
     this.bodyMax.value = hello.limits.body_code_points;
+    this.skewMs = hello.server_time - Date.now();
     const known = this.epoch === hello.epoch;
     if (!known) {
       if (this.epoch !== null) {

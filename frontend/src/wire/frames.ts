@@ -21,6 +21,8 @@ export interface Hello {
   readonly session: string;
   readonly user_id: string;
   readonly node: string;
+  /** Milliseconds since 1970. */
+  readonly server_time: number;
   readonly heartbeat_s: number;
   readonly epoch: string;
   readonly backoff: Backoff;

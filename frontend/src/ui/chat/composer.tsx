@@ -23,7 +23,7 @@ export function Composer({
   const [, setNow] = useState(0);
   const field = useRef<HTMLTextAreaElement>(null);
   const left = store.bodyMax.value - [...text.normalize("NFC")].length;
-  const muted = mutedUntil !== null && mutedUntil > Date.now();
+  const muted = mutedUntil !== null && mutedUntil > store.now();
 
   useEffect(() => {
     // On a phone the keyboard would cover the messages at once.
@@ -31,7 +31,7 @@ export function Composer({
   }, [groupId]);
   useEffect(() => {
     if (!muted) return;
-    const timer = setTimeout(() => setNow(Date.now()), Math.min(mutedUntil - Date.now() + 500, 2 ** 31 - 1));
+    const timer = setTimeout(() => setNow(Date.now()), Math.min(mutedUntil - store.now() + 500, 2 ** 31 - 1));
     return () => clearTimeout(timer);
   }, [muted, mutedUntil]);
   useLayoutEffect(() => {

@@ -50,7 +50,7 @@ export function MemberDialog({ group, member, onClose }: MemberProps) {
     const texts = { kick: t.sureKick(name), ban: t.sureBan(name), transfer: t.sureTransfer(name) };
     return <Confirm text={texts[sure]} action={t[sure]} onConfirm={() => doIt(sure)} onClose={() => setSure(null)} />;
   }
-  const muted = (member.muted_until ?? 0) > Date.now();
+  const muted = (member.muted_until ?? 0) > store.now();
   return (
     <Dialog title={name} onClose={onClose}>
       <p class="hint">
@@ -67,7 +67,7 @@ export function MemberDialog({ group, member, onClose }: MemberProps) {
           <fieldset>
             <legend>{t.muteFor}</legend>
             {MUTES.map(({ label, ms }) => (
-              <Button key={label} disabled={busy} onClick={() => run(() => patch({ muted_until: Date.now() + ms }))}>
+              <Button key={label} disabled={busy} onClick={() => run(() => patch({ muted_until: store.now() + ms }))}>
                 {label}
               </Button>
             ))}

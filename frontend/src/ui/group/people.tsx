@@ -70,7 +70,7 @@ export function People({ groupId }: { readonly groupId: string }) {
               <small>
                 @{member.user.username}
                 {member.role !== "member" && ` · ${t.roles[member.role]}`}
-                {(member.muted_until ?? 0) > Date.now() && ` · ${t.muted}`}
+                {(member.muted_until ?? 0) > store.now() && ` · ${t.muted}`}
               </small>
             </span>
             {mayManage(group.role, member, store.me.value.id) && (
