@@ -62,3 +62,10 @@ test("after a jump one reads on to the newest", async () => {
   await history.newer("7");
   expect([timeline.first, timeline.last, timeline.live.value]).toEqual([51, 300, true]);
 });
+
+test("of two jumps in a row the second one counts", async () => {
+  const history = serving(1000, []);
+  await Promise.all([history.around("7", 100), history.around("7", 600)]);
+  const timeline = history.of("7");
+  expect([timeline.first, timeline.last]).toEqual([551, 650]);
+});

@@ -1,7 +1,7 @@
 """Search, in Chinese and English, and the way to where something was said."""
 
 import aiohttp
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.e2e.api import register
 from tests.e2e.conftest import NewPerson
@@ -63,3 +63,69 @@ async def test_on_a_phone_a_result_shows_the_conversation(new_person: NewPerson)
     await ann.page.get_by_role("searchbox", name="Search messages").fill("找到")
     await ann.page.locator(".results a").first.click()
     await expect(ann.page.locator("article.found")).to_be_in_viewport()
+
+
+async def test_searching_carelessly(new_person: NewPerson, server: ServerProcess) -> None:
+    ann = await new_person("Ann")
+    group = await ann.create_group("Careless")
+    async with aiohttp.ClientSession() as http:
+        bot = await register(server.url, http)
+        await bot.call("POST", f"/groups/{group}/join", {})
+        for number in range(150):
+            await bot.say(group, f"line {number}")
+    await ann.sees("line 149")
+    await ann.page.keyboard.press("Control+k")
+    field = ann.page.get_by_role("searchbox", name="Search messages")
+    results = ann.page.locator(".results a")
+    await field.fill('"line 30"')
+    await results.click()
+    await ann.sees("line 30")
+    await ann.button("Jump to latest").click()
+    await expect(ann.message("line 30")).to_have_count(0)
+    # The same result once more leads there once more, though the address has been the same.
+    await ann.page.go_back()
+    await ann.sees("line 30")
+    await ann.page.locator(".scroller").evaluate("(element) => { element.scrollTop = element.scrollHeight; }")
+    await expect(ann.message("line 30")).to_have_count(0)
+    await results.click()
+    await ann.sees("line 30")
+    # A quote that was only begun asks for nothing yet: no old results, no reproach.
+    ann.expected.append("422")
+    await field.fill('"')
+    await expect(ann.page.locator(".search .hint")).to_contain_text("finds a phrase")
+    await expect(ann.page.locator(".search .failure")).to_be_empty()
+    await expect(results).to_have_count(0)
+    # Where there is no such message, the newest ones are shown.
+    await ann.page.goto(f"{ann.url}/#/g/{group}/99999")
+    await ann.sees("line 149")
+    await expect(ann.button("Jump to latest")).to_have_count(0)
+
+
+async def test_more_of_an_older_query_is_not_mixed_into_a_newer_one(
+    new_person: NewPerson, server: ServerProcess
+) -> None:
+    ann = await new_person("Ann")
+    group = await ann.create_group("Mixed")
+    async with aiohttp.ClientSession() as http:
+        bot = await register(server.url, http)
+        await bot.call("POST", f"/groups/{group}/join", {})
+        for number in range(25):
+            await bot.say(group, f"old {number}")
+        await bot.say(group, "new")
+    late: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        late.append(route)
+
+    await ann.page.route("**/search/messages?*before=*", hold)
+    await ann.page.keyboard.press("Control+k")
+    field = ann.page.get_by_role("searchbox", name="Search messages")
+    results = ann.page.locator(".results a")
+    await field.fill("old")
+    await expect(results).to_have_count(20)
+    await ann.button("Show more").click()
+    await field.fill("new")
+    await expect(results).to_have_count(1)
+    async with ann.page.expect_response("**/search/messages?*before=*"):
+        await late[0].continue_()
+    await expect(results).to_have_count(1)

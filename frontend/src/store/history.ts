@@ -14,6 +14,7 @@ const KEPT = 20;
 
 export class History {
   private readonly timelines = new Map<string, Timeline>();
+  private readonly reading = new WeakMap<Timeline, Promise<void>>();
 
   constructor(
     private readonly http: Http,
@@ -79,6 +80,8 @@ export class History {
   /** Show the messages around `seq`. */
   async around(groupId: string, seq: number): Promise<void> {
     const timeline = this.of(groupId);
+    // What is being read may be elsewhere.
+    while (timeline.loading.value !== null) await this.reading.get(timeline);
     if (timeline.loaded.value && timeline.first <= seq && seq <= timeline.last) return;
     await this.load(groupId, timeline, "page", async () => {
       const [before, after] = await Promise.all([
@@ -99,6 +102,12 @@ export class History {
   ): Promise<void> {
     if (timeline.loading.value !== null) return;
     timeline.loading.value = what;
+    const done = this.untilRead(groupId, timeline, read);
+    this.reading.set(timeline, done);
+    await done;
+  }
+
+  private async untilRead(groupId: string, timeline: Timeline, read: () => Promise<void>): Promise<void> {
     timeline.failed.value = false;
     for (let waits = 0; ; waits += 1) {
       try {

@@ -1,13 +1,14 @@
 /** Search in all groups or in one; a result leads to the message where it was said. */
 import { X } from "lucide-preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { AppError } from "../api/errors";
 import type { Found } from "../api/types";
 import { explain, shortTime, t } from "../i18n";
 import { useShell } from "./context";
 import { highlighted } from "./highlight";
 import { Button, IconButton } from "./kit/button";
 import { Failure } from "./kit/dialog";
-import { groupHref } from "./route";
+import { go, groupHref } from "./route";
 
 const TYPED_MS = 250;
 const PAGE = 20;
@@ -25,10 +26,17 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
   const [here, setHere] = useState(false);
   const [results, setResults] = useState<Results | null>(null);
   const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  const asked = useRef(0);
   const only = here && groupId !== null ? groupId : null;
 
-  async function look(before: string | null, wanted: () => boolean): Promise<void> {
+  async function look(before: string | null): Promise<void> {
     const { client, ask } = store.http;
+    asked.current += 1;
+    const turn = asked.current;
+    // An answer to what is no longer asked must not stand beside, or instead of, the newer one.
+    const wanted = () => turn === asked.current;
+    setBusy(true);
     const query = {
       q,
       limit: PAGE,
@@ -44,22 +52,24 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
       }));
       setError("");
     } catch (caught) {
-      if (wanted()) setError(explain(caught));
+      if (!wanted()) return;
+      if (before === null) setResults(null);
+      // A quote that was just opened, or a sign: there will be more.
+      setError(caught instanceof AppError && caught.code === "bad_request" ? "" : explain(caught));
+    } finally {
+      if (wanted()) setBusy(false);
     }
   }
   useEffect(() => field.current?.focus(), []);
   useEffect(() => {
+    asked.current += 1;
     if (q.trim() === "") {
       setResults(null);
       setError("");
       return;
     }
-    let newest = true;
-    const timer = setTimeout(() => void look(null, () => newest), TYPED_MS);
-    return () => {
-      newest = false;
-      clearTimeout(timer);
-    };
+    const timer = setTimeout(() => void look(null), TYPED_MS);
+    return () => clearTimeout(timer);
   }, [q, only]);
   const next = results?.next ?? null;
   return (
@@ -103,7 +113,11 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
           </li>
         ))}
       </ol>
-      {next !== null && <Button onClick={() => look(next, () => true)}>{t.more}</Button>}
+      {next !== null && (
+        <Button disabled={busy} onClick={() => look(next)}>
+          {t.more}
+        </Button>
+      )}
     </section>
   );
 }
@@ -111,10 +125,13 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
 function Result({ item: { message, snippet, highlights } }: { readonly item: Found }) {
   const { store, panel } = useShell();
   const group = store.groups.views.value.get(message.group_id)?.group;
+  const href = groupHref(message.group_id, message.seq);
   return (
     <a
-      href={groupHref(message.group_id, message.seq)}
+      href={href}
       onClick={() => {
+        // The browser does nothing where the address is this one already; the reader may have gone elsewhere.
+        if (location.hash === href) go(href);
         // On a phone the panel covers the conversation.
         if (matchMedia("(max-width: 800px)").matches) panel.value = null;
       }}

@@ -52,7 +52,7 @@ export function Chat({ groupId }: { readonly groupId: string }) {
           }}
         />
       </header>
-      <MessageList groupId={groupId} target={where.name === "group" ? where.seq : null} />
+      <MessageList groupId={groupId} target={where.name === "group" ? where.seq : null} jump={where} />
       <Typing groupId={groupId} />
       <Composer groupId={groupId} name={group.name} mutedUntil={group.muted_until} />
       <Announcer groupId={groupId} />

@@ -5,7 +5,7 @@ import { Virtualizer, type VirtualizerHandle } from "virtua";
 import { t } from "../../i18n";
 import { unreadOf } from "../../store/groups";
 import { useStore } from "../context";
-import { go, groupHref } from "../route";
+import { go, groupHref, route } from "../route";
 import { Day, MessageRow, NewMark, PendingRow } from "./message";
 import { buildRows, type Row, rowOfSeq, seqAt } from "./rows";
 
@@ -19,9 +19,11 @@ interface ListProps {
   readonly groupId: string;
   /** A message to show; null: the newest ones. */
   readonly target: number | null;
+  /** Another one each time the reader is led there. */
+  readonly jump: unknown;
 }
 
-export function MessageList({ groupId, target }: ListProps) {
+export function MessageList({ groupId, target, jump }: ListProps) {
   const store = useStore();
   const timeline = store.history.of(groupId);
   const view = store.groups.views.value.get(groupId);
@@ -66,8 +68,13 @@ export function MessageList({ groupId, target }: ListProps) {
   useLayoutEffect(() => {
     if (target === null) return;
     placed.current = false;
-    void store.history.around(groupId, target).then(() => setFound(target));
-  }, [target]);
+    void store.history.around(groupId, target).then(() => {
+      if (timeline.failed.value || route.value !== jump) return;
+      // Where there is no such message, the newest ones are better than nothing.
+      if (target < timeline.first || target > timeline.last) go(groupHref(groupId));
+      else setFound(target);
+    });
+  }, [target, jump]);
   useLayoutEffect(() => {
     const handle = list.current;
     if (handle === null || !loaded || rows.length === 0) return;
@@ -81,7 +88,7 @@ export function MessageList({ groupId, target }: ListProps) {
     } else if (atEnd.current) handle.scrollToIndex(rows.length - 1, { align: "end" });
     const frame = requestAnimationFrame(look);
     return () => cancelAnimationFrame(frame);
-  }, [rows, loaded, target]);
+  }, [rows, loaded, target, jump]);
   useEffect(() => {
     if (found === null) return;
     const timer = setTimeout(() => setFound(null), FOUND_MS);
