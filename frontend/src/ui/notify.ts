@@ -1,6 +1,5 @@
 /** Unread messages in the title, and notifications of the desktop for those who want them. */
 import { effect, signal } from "@preact/signals";
-import { t } from "../i18n";
 import { unreadLabel } from "../store/groups";
 import { Keep } from "../store/storage";
 import type { Store } from "../store/store";
@@ -39,7 +38,13 @@ export function startTitle(store: Store): void {
 export function notify(groupId: string, groupName: string, who: string, body: string): void {
   if (!notifications.wanted.value || !document.hidden) return;
   const text = `${who === "" ? "" : `${who}: `}${body.slice(0, BODY_MAX)}`;
-  const shown = new Notification(groupName, { body: text, tag: groupId, icon: "/static/logo.svg", lang: t.language });
+  let shown: Notification;
+  try {
+    shown = new Notification(groupName, { body: text, tag: groupId, icon: "/static/logo.svg" });
+  } catch {
+    // Browsers of phones permit them, and then want them from a service worker only.
+    return;
+  }
   shown.onclick = () => {
     window.focus();
     go(groupHref(groupId));
