@@ -100,3 +100,12 @@ async def test_a_wrong_clock_neither_shortens_nor_lifts_a_mute(new_person: NewPe
     await ann.button("1 hour").click()
     await expect(bob.page.get_by_text("You are muted until")).to_be_visible()
     await expect(ann.page.locator(".members li").filter(has_text=bob.username)).to_contain_text("Muted")
+
+
+async def test_a_lost_connection_is_said_once_and_not_every_second(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    await go_offline(ann)
+    status = ann.page.locator(".connection[role=status]")
+    await expect(status.get_by_text("The connection is lost. Trying again.")).to_be_attached()
+    await expect(status.locator("[aria-hidden=true]")).to_contain_text("No connection.")
+    await ann.check_axe()

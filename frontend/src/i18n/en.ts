@@ -8,6 +8,7 @@ export const en = {
   connecting: "Connecting…",
   offline: (seconds: number) =>
     seconds > 0 ? `No connection. Next try in ${seconds} s` : "No connection. Trying again…",
+  offlineSaid: "The connection is lost. Trying again.",
   offlineHint: "You can go on writing; it is sent as soon as the connection is back.",
   tryNow: "Try now",
   ended: "This session was ended by the server.",

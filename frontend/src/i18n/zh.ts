@@ -6,6 +6,7 @@ export const zh: Dictionary = {
   skip: "跳到对话",
   connecting: "正在连接……",
   offline: (seconds) => (seconds > 0 ? `连接已断开，${seconds} 秒后重试` : "连接已断开，正在重试……"),
+  offlineSaid: "连接中断，正在自动重试。",
   offlineHint: "可以继续输入，恢复连接后会自动发送。",
   tryNow: "立即重试",
   ended: "服务器已结束此会话。",

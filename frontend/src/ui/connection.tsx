@@ -36,9 +36,15 @@ export function ConnectionBanner() {
           ) : (
             <>
               <p>
-                {state.name === "waiting"
-                  ? t.offline(Math.max(0, Math.ceil((state.until - now) / 1000)))
-                  : t.connecting}
+                {state.name === "waiting" ? (
+                  <>
+                    {/* Said once, not every second. */}
+                    <span class="hidden">{t.offlineSaid}</span>
+                    <span aria-hidden="true">{t.offline(Math.max(0, Math.ceil((state.until - now) / 1000)))}</span>
+                  </>
+                ) : (
+                  t.connecting
+                )}
                 {!first && <small>{t.offlineHint}</small>}
               </p>
               {state.name === "waiting" && <Button onClick={() => store.wake()}>{t.tryNow}</Button>}
