@@ -6,6 +6,8 @@ from app.errors import BadRequest
 
 MARKS_MAX = 30
 """Combining marks on one letter: the limit of the Stream-Safe Text Format, UAX #15. No writing system needs more than a handful."""
+BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They turn the text around them, so that one name can be made to look like another."""
 
 
 def nfc(text: str) -> str:

@@ -90,7 +90,7 @@ async def test_after_logout_the_token_is_dead_at_once(server: Server) -> None:
 async def test_profile_and_finding_users(server: Server) -> None:
     ann, bob = await server.users(2)
     assert (await ann.ok("PATCH", "/me", {"display_name": "  安 Ann "}))["display_name"] == "安 Ann"
-    for name in ("", " ", "x" * 41, "line\nbreak", "a\0b"):
+    for name in ("", " ", "x" * 41, "line\nbreak", "a\0b", "\u202enna", "a\u2066b"):
         assert (await ann.call("PATCH", "/me", {"display_name": name}))[0] == 422
     found = (await bob.ok("GET", "/users", username=ann.name.upper()))["items"]
     assert found == [{"id": ann.id, "username": ann.name, "display_name": "安 Ann"}]

@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from app.errors import BadRequest
 from app.protocol.fields import AnswerModel, Id
-from app.protocol.unicode import nfc
+from app.protocol.unicode import BIDI_CONTROLS, nfc
 
 Role = Literal["owner", "admin", "member"]
 Visibility = Literal["open", "invite"]
@@ -24,9 +24,6 @@ RANK: dict[Role, int] = {"member": 1, "admin": 2, "owner": 3}
 NAME_MAX = 50
 ANNOUNCEMENT_MAX = 1000
 UNREAD_SHOWN_MAX = 99
-
-BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn the text around them, so that one name can be made to look like another."""
 
 
 class Profile(Protocol):
