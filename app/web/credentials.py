@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import structlog
 from aiohttp import web
 
 from app.errors import Forbidden, Unauthorized
@@ -12,6 +13,9 @@ from app.protocol.endpoint import Principal
 from app.sections import Http
 from app.web.cookies import check_csrf, sid_and_csrf
 
+log = structlog.get_logger(__name__)
+
+ORIGIN_SHOWN = 200
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -58,6 +62,9 @@ class Credentials:
     def check_origin(self, request: web.Request) -> None:
         """Browsers say which site a request comes from. Raises Forbidden when it is not ours."""
         if request.headers.getall("Origin", []) not in [[origin] for origin in self._origins]:
+            # Who opened the server to a network sees pages that never connect, and no reason in the browser.
+            origin = request.headers.get("Origin", "")[:ORIGIN_SHOWN]
+            log.warning("origin_refused", origin=origin, hint="set http.public_url or http.allowed_origins")
             raise Forbidden("this Origin is not allowed; add it to http.allowed_origins")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+from structlog.testing import capture_logs
 
 from app.protocol.frames import SUBPROTOCOL
 from tests.running import PASSWORD, Server, serving, settings_for
@@ -87,12 +88,16 @@ async def test_a_browser_needs_its_cookie_and_our_origin(server: Server, origin:
             assert response.status == 200
         headers = {"Origin": origin} if origin else {}
         found = 101
-        try:
-            ws = await browser.ws_connect(server.ws_url(), headers=headers, protocols=(SUBPROTOCOL,))
-            await ws.close()
-        except aiohttp.WSServerHandshakeError as refused:
-            found = refused.status
+        with capture_logs() as logs:
+            try:
+                ws = await browser.ws_connect(server.ws_url(), headers=headers, protocols=(SUBPROTOCOL,))
+                await ws.close()
+            except aiohttp.WSServerHandshakeError as refused:
+                found = refused.status
         assert found == status
+        # The browser tells nobody why; the operator must find it in the log.
+        told = [entry["origin"] for entry in logs if entry["event"] == "origin_refused"]
+        assert told == ([] if status == 101 else [origin or ""])
 
 
 @pytest.mark.parametrize(
