@@ -179,6 +179,8 @@ export class Store {
       }
     }
     this.forgetAll();
+    // The server closes the connection too: both lead to the login page, and only one of them may go there.
+    this.onSignedOut();
   }
 
   // What comes down

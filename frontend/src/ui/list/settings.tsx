@@ -21,10 +21,6 @@ export function Settings({ onClose }: { readonly onClose: () => void }) {
     store.rename(await ask(client.PATCH("/api/v1/me", { body: { display_name: name } })));
     shell.toast(t.saved);
   }
-  async function logOut(): Promise<void> {
-    await store.logOut();
-    location.assign("/login");
-  }
   return (
     <Dialog title={t.settings} onClose={onClose}>
       <form
@@ -87,7 +83,7 @@ export function Settings({ onClose }: { readonly onClose: () => void }) {
         {notifications.denied.value && <p class="hint">{t.notificationsDenied}</p>}
       </fieldset>
       <footer>
-        <Button onClick={() => run(logOut)}>{t.logout}</Button>
+        <Button onClick={() => run(() => store.logOut())}>{t.logout}</Button>
       </footer>
     </Dialog>
   );
