@@ -7,6 +7,7 @@ import "./style/index.css";
 import { App } from "./ui/app";
 import { Shell, ShellProvider } from "./ui/context";
 import { notify, startTitle } from "./ui/notify";
+import { route } from "./ui/route";
 import { startTheme } from "./ui/theme";
 
 const RETRY_MS = 3_000;
@@ -35,7 +36,7 @@ store.onNotice = (notice) => {
 async function start(): Promise<void> {
   for (;;) {
     try {
-      await store.start();
+      await store.start(route.value.name === "group" ? route.value.groupId : null);
       return;
     } catch (error) {
       shell.toast(explain(error));

@@ -60,6 +60,16 @@ export class History {
     );
   }
 
+  /** What was read must reach up to `seq`, from where events go on; null: the group is not ours after all. */
+  async atLeast(groupId: string, seq: number | null): Promise<void> {
+    const timeline = this.of(groupId);
+    if (seq === null) this.drop(groupId);
+    else if (timeline.live.value && timeline.last < seq) {
+      timeline.reset();
+      await this.open(groupId);
+    }
+  }
+
   async older(groupId: string): Promise<void> {
     const timeline = this.of(groupId);
     if (!timeline.loaded.value || !timeline.hasOlder) return;

@@ -81,7 +81,8 @@ export class People {
   private async lookUp(): Promise<void> {
     const wanted = this.wanted;
     this.wanted = new Map();
-    for (const [groupId, ids] of wanted) {
+    // The conversation on screen wants more names than a line of the list: it comes first.
+    for (const [groupId, ids] of [...wanted].sort(([, a], [, b]) => b.size - a.size)) {
       const all = [...ids];
       for (let start = 0; start < all.length; start += LOOKUP_MAX) {
         const some = all.slice(start, start + LOOKUP_MAX);

@@ -1,5 +1,5 @@
 /** Everything the page knows, put together: what comes down, what goes up, and the connection between. */
-import { signal } from "@preact/signals";
+import { batch, signal } from "@preact/signals";
 import type { Http } from "../api/client";
 import { AppError } from "../api/errors";
 import type { Group, Me, Message, User } from "../api/types";
@@ -54,6 +54,7 @@ export class Store {
   private skewMs = 0;
   private leaving = false;
   private focused: string | null = null;
+  private expected: string | null = null;
   private refreshTimer: ReturnType<typeof setTimeout> | undefined;
   private lastTyping = 0;
 
@@ -95,8 +96,9 @@ export class Store {
     );
   }
 
-  /** Who we are, and what was kept for us. Throws AppError. */
-  async start(): Promise<void> {
+  /** Who we are, and what was kept for us; `groupId`: the group that will be on screen first. Throws AppError. */
+  async start(groupId: string | null): Promise<void> {
+    this.expected = groupId;
     await this.readMe();
     this.kept = new Kept(new Keep(this.me.value.id));
     this.drafts = this.kept.drafts();
@@ -225,9 +227,12 @@ export class Store {
         this.groups.forget();
         this.history.forget();
       }
+      const first = this.focused ?? this.expected;
+      // Beside the list of groups: the conversation need not wait for it.
+      const opened = first === null ? null : this.history.open(first);
       await this.refresh();
       this.epoch = hello.epoch;
-      if (this.focused !== null) void this.history.open(this.focused);
+      if (first !== null) void opened?.then(() => this.history.atLeast(first, this.inbox.get(first)?.have ?? null));
     }
     await this.resume(socket, hello.limits.resume_groups);
     if (this.focused !== null) await socket.request({ type: "group.focus", group_id: this.focused });
@@ -283,7 +288,10 @@ export class Store {
       const cursors = Object.fromEntries(some.map((group) => [group.id, { seq: Math.max(0, group.last_seq - 1) }]));
       const { client, ask } = this.http;
       const answer = await ask(client.POST("/api/v1/sync", { body: { groups: cursors, limit: 1 } })).catch(() => null);
-      for (const [groupId, delta] of Object.entries(answer?.groups ?? {})) this.groups.onMessages(groupId, delta.items);
+      batch(() => {
+        for (const [groupId, delta] of Object.entries(answer?.groups ?? {}))
+          this.groups.onMessages(groupId, delta.items);
+      });
     }
   }
 

@@ -11,8 +11,9 @@ import { buildRows, type Row, rowOfSeq, seqAt } from "./rows";
 
 /** As near to the end as this counts as being there. */
 const END_PX = 48;
-/** So near to an end the next page is read. */
+/** So near to an end the next page is read; earlier where the reader moves towards it, so that it is there in time. */
 const PAGE_PX = 800;
+const AHEAD_PX = 4_000;
 const FOUND_MS = 2_500;
 
 interface ListProps {
@@ -52,12 +53,14 @@ export function MessageList({ groupId, target, jump }: ListProps) {
     if (handle === null || !placed.current || handle.viewportSize === 0) return;
     const left = handle.scrollSize - handle.scrollOffset - handle.viewportSize;
     // Growing messages move the end away from the reader; only the reader leaves it.
-    const upward = handle.scrollOffset < offset.current - 1;
+    const before = offset.current;
+    const upward = handle.scrollOffset < before - 1;
     offset.current = handle.scrollOffset;
     atEnd.current = live && (left <= END_PX || (atEnd.current && !upward));
     setAway(!live || left > handle.viewportSize / 2);
-    if (handle.scrollOffset < PAGE_PX) void store.history.older(groupId);
-    if (!live && left < PAGE_PX) void store.history.newer(groupId);
+    const downward = handle.scrollOffset > before + 1;
+    if (handle.scrollOffset < (upward && !atEnd.current ? AHEAD_PX : PAGE_PX)) void store.history.older(groupId);
+    if (!live && left < (downward ? AHEAD_PX : PAGE_PX)) void store.history.newer(groupId);
     if (!document.hidden) {
       const seen = seqAt(rows, handle.findItemIndex(handle.scrollOffset + handle.viewportSize - 1));
       if (seen > 0) store.read(groupId, seen);

@@ -1,6 +1,8 @@
 /** A feather in one of eight colours, with a first letter; the same id always has the same one. */
 
 const COLOURS = 8;
+/** Making one takes longer than showing a message. */
+const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
 function colourOf(id: string): number {
   let sum = 0;
@@ -9,8 +11,8 @@ function colourOf(id: string): number {
 }
 
 function letterOf(name: string): string {
-  const first = [...new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(name.trim().slice(0, 16))][0];
-  return first?.segment.toLocaleUpperCase() ?? "·";
+  for (const { segment } of graphemes.segment(name.trim().slice(0, 16))) return segment.toLocaleUpperCase();
+  return "·";
 }
 
 export function Avatar({
