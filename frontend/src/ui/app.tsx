@@ -1,5 +1,5 @@
 /** The page: list, conversation, and a panel beside it; on a phone one of them at a time. */
-import { useEffect } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
 import { Chat } from "./chat/chat";
 import { useShell } from "./context";
@@ -8,13 +8,14 @@ import { JoinByInvite } from "./group/join";
 import { People } from "./group/people";
 import { Discover } from "./list/discover";
 import { NewGroup } from "./list/new-group";
+import { NoGroups } from "./list/none";
 import { Settings } from "./list/settings";
 import { Sidebar } from "./list/sidebar";
 import { route } from "./route";
 import { Search } from "./search";
 
 export function App() {
-  const { store, panel, dialog, toasts } = useShell();
+  const { store, panel, dialog } = useShell();
   const where = route.value;
   const groupId = where.name === "group" ? where.groupId : null;
   const view = groupId === null ? undefined : store.groups.views.value.get(groupId);
@@ -55,22 +56,38 @@ export function App() {
         <About key={view.group.id} groupId={view.group.id} onClose={close} />
       )}
       {where.name === "join" && <JoinByInvite key={where.code} groupId={where.groupId} code={where.code} />}
-      <div class="toasts" role="status">
-        {toasts.value.map((toast) => (
-          <p key={toast.id}>{toast.text}</p>
-        ))}
-      </div>
+      <Toasts />
     </main>
+  );
+}
+
+function Toasts() {
+  const { toasts } = useShell();
+  const element = useRef<HTMLDivElement>(null);
+  const shown = toasts.value;
+  // Shown anew with each, it lies above whatever dialog was opened meanwhile.
+  useLayoutEffect(() => {
+    element.current?.hidePopover();
+    element.current?.showPopover();
+  }, [shown]);
+  return (
+    <div ref={element} class="toasts" popover="manual" role="status">
+      {shown.map((toast) => (
+        <p key={toast.id}>{toast.text}</p>
+      ))}
+    </div>
   );
 }
 
 function Nothing() {
   const { store } = useShell();
-  const empty = store.groups.loaded.value && store.groups.views.value.size === 0;
+  // Before the groups are known there is nothing to say about them.
+  if (!store.groups.loaded.value) return null;
+  if (store.groups.views.value.size === 0) return <NoGroups />;
   return (
     <div class="nothing">
       <img src="/static/logo.svg" alt="" width="96" height="96" />
-      <p>{empty ? t.noGroupsHint : t.pickGroup}</p>
+      <p>{t.pickGroup}</p>
     </div>
   );
 }

@@ -32,6 +32,7 @@ export function NewGroup({ onClose }: { readonly onClose: () => void }) {
         <label>
           {t.groupName}
           <input
+            autofocus
             value={name}
             maxLength={GROUP_NAME_MAX}
             required

@@ -6,6 +6,7 @@ import { ConnectionBanner } from "../connection";
 import { useShell } from "../context";
 import { IconButton } from "../kit/button";
 import { groupHref, route } from "../route";
+import { NoGroups } from "./none";
 import { GroupRow } from "./row";
 
 /** Shorter lists need no filter. */
@@ -64,13 +65,7 @@ export function Sidebar() {
           onInput={(event) => setFilter(event.currentTarget.value)}
         />
       )}
-      {store.groups.loaded.value && all.length === 0 && (
-        <p class="hint">
-          <strong>{t.noGroups}</strong>
-          <br />
-          {t.noGroupsHint}
-        </p>
-      )}
+      {store.groups.loaded.value && all.length === 0 && <NoGroups />}
       <ul>
         {views.map((view) => (
           <li key={view.group.id}>
