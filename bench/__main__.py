@@ -251,10 +251,14 @@ def describe(shape: Shape) -> str:
 
 
 if __name__ == "__main__":
+    # These two measure answers and a page instead of messages: nothing of a shape applies.
     if sys.argv[1:2] == ["search"]:
-        # Measures answers instead of messages: nothing of a shape applies.
         from bench.search import app as search_app
 
         search_app(sys.argv[2:])
+    elif sys.argv[1:2] == ["web"]:
+        from bench.web import app as web_app
+
+        web_app(sys.argv[2:])
     else:
         app()

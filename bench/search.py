@@ -5,7 +5,6 @@ import random
 import sys
 import tempfile
 import time
-import uuid
 from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,13 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.ids import EPOCH_MS
 from bench.corpus import Corpus
 from bench.latency import Summary, summarise
 from bench.plain_scan import KINDS, ask, folded, scan
 from bench.plan import Member, Shape
 from bench.results import machine
-from bench.seed import seed
+from bench.seed import end_histories, message_id, seed, write_messages
 from bench.server import BenchError, Target, own_server, own_stores
 
 DAYS = 30
@@ -81,26 +79,12 @@ async def fill(dsn: str, groups: list[int], mine: set[int], plan: Plan) -> dict[
             for number, group in enumerate(chosen[start : start + CHUNK], start):
                 seqs[group] += 1
                 ts = began_ms + number * DAYS * 86_400_000 // plan.messages
-                message_id = (ts - EPOCH_MS) << 22 | number & 0xFFF
-                body = corpus.message()
-                key = uuid.UUID(int=plan.seed << 64 | number)
-                rows.append((group, seqs[group], message_id, 1, key, "text", body, bytes(32), ts))
+                found_id, body = message_id(ts, number), corpus.message()
+                rows.append((group, seqs[group], found_id, 1, body, ts))
                 if group in mine:
-                    found[message_id] = folded(body)
-            columns = [
-                "group_id",
-                "seq",
-                "message_id",
-                "sender_id",
-                "client_msg_id",
-                "kind",
-                "body",
-                "content_hash",
-                "ts",
-            ]
-            await connection.copy_records_to_table("messages", columns=columns, records=rows)
-        await connection.executemany("UPDATE group_seq SET last_seq = $2 WHERE group_id = $1", list(seqs.items()))
-        await connection.execute("ANALYZE messages, group_seq")
+                    found[found_id] = folded(body)
+            await write_messages(connection, rows)
+        await end_histories(connection, seqs)
     finally:
         await connection.close()
     return found

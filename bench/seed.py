@@ -3,15 +3,20 @@
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 import asyncpg
 
+from app.ids import EPOCH_MS
 from app.modules.accounts.tokens import Tokens
 from app.protocol.endpoint import Principal
 from bench.plan import Member, Shape
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Written: TypeAlias = tuple[int, int, int, int, str, int]
+"""A message: group, seq, id, sender, body, ts in ms."""
 TOKEN_TTL = timedelta(hours=4)
 """Longer than any bounded run."""
 NO_PASSWORD = "!"  # noqa: S105 - matches no bcrypt hash: nobody can log in as these users
@@ -89,8 +94,29 @@ async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Me
     return [Member(user, tokens.sign(sessions[user]), member_of[user], user in senders) for user in users]
 
 
+async def write_messages(connection: Connection, messages: Iterable[Written]) -> None:
+    """Some messages; `end_histories` must follow the last of them."""
+    columns = ("group_id", "seq", "message_id", "sender_id", "client_msg_id", "kind", "body", "content_hash", "ts")
+    records = [
+        (group, seq, message_id, sender, uuid.UUID(int=message_id), "text", body, bytes(32), ts)
+        for group, seq, message_id, sender, body, ts in messages
+    ]
+    await _copy(connection, "messages", columns, records)
+
+
+async def end_histories(connection: Connection, last_seqs: Mapping[int, int]) -> None:
+    """Group → the seq of its newest message."""
+    await connection.executemany("UPDATE group_seq SET last_seq = $2 WHERE group_id = $1", list(last_seqs.items()))
+    await connection.execute("ANALYZE messages, group_seq")
+
+
+def message_id(ts: int, number: int) -> int:
+    """An id of that moment; `number` distinguishes it from others of the same one."""
+    return (ts - EPOCH_MS) << 22 | number & 0x3FFFFF
+
+
 async def _copy(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: Connection,
     table: str,
     columns: tuple[str, ...],
     rows: Sequence[Sequence[object]],
