@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from app.brokers.base import Broker
-from app.brokers.kafka import KafkaBroker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
 from app.cluster.directory import Directory
@@ -98,6 +97,8 @@ class Parts:
         if o.kind == "redis_streams":
             return self._redis_streams()
         if o.kind == "kafka":
+            from app.brokers.kafka import KafkaBroker  # its client takes a third of a second to import
+
             return KafkaBroker(
                 self.settings.kafka, self.supervisor, partitions=o.partitions, append_timeout_s=o.append_timeout_s
             )

@@ -116,13 +116,9 @@ def check(settings: Settings) -> None:
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
-    for section in ("ids", "redis_streams"):
-        lease = getattr(settings, section)
-        if lease.renew_s * RENEWALS_PER_LEASE > lease.lease_s:
-            raise ConfigError(
-                f"{section}.renew_s is {lease.renew_s:g}; make it at most a third of {section}.lease_s ({lease.lease_s:g}), "
-                "so that one lost renewal does not stop the server."
-            )
+    _check_renewals(settings)
+    if settings.kafka.min_insync_replicas > settings.kafka.replication:
+        raise ConfigError("kafka.min_insync_replicas is more than kafka.replication; then nothing could be appended.")
     secret = settings.auth.secret.get_secret_value()
     if settings.env == "production":
         _check_shared(settings, "production needs servers of your own")
@@ -137,3 +133,23 @@ def _check_shared(settings: Settings, why: str) -> None:
     for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
         if not getattr(getattr(settings, section), key).get_secret_value():
             raise ConfigError(f"{section}.{key} is empty, but {why}; set IM_{section.upper()}__{key.upper()}.")
+
+
+def _check_renewals(settings: Settings) -> None:
+    """Leases outlive a lost renewal. Raises ConfigError."""
+    leases = (
+        ("ids.renew_s", settings.ids.renew_s, "ids.lease_s", settings.ids.lease_s),
+        (
+            "redis_streams.renew_s",
+            settings.redis_streams.renew_s,
+            "redis_streams.lease_s",
+            settings.redis_streams.lease_s,
+        ),
+        ("kafka.heartbeat_s", settings.kafka.heartbeat_s, "kafka.session_timeout_s", settings.kafka.session_timeout_s),
+    )
+    for renewal, renew_s, lease, lease_s in leases:
+        if renew_s * RENEWALS_PER_LEASE > lease_s:
+            raise ConfigError(
+                f"{renewal} is {renew_s:g}; make it at most a third of {lease} ({lease_s:g}), "
+                "so that one lost renewal does not stop the server."
+            )

@@ -52,20 +52,16 @@ class KafkaServer:
                 cwd=self._folder,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not await self._answers():
-            if self._process.poll() is not None:
-                raise ConfigError(f"Kafka did not start: {self.log_tail(3)}; see {self._log_file}.")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise ConfigError(f"Kafka was not ready after {START_TIMEOUT_S:g} s; see {self._log_file}.")
-            await asyncio.sleep(LOOK_S)
+        await self._until_it_answers(self._process)
 
     async def ensure(self) -> None:
-        """Start it unless it runs; thaw it if it is frozen."""
+        """Start it unless it runs, thaw it if it is frozen, and return when it answers."""
         if self._process is None or self._process.poll() is not None:
             await self.start()
-        self.thaw()
+        else:
+            self.thaw()
+            # Its controller has missed heartbeats of its broker meanwhile, and leaves it out for a moment.
+            await self._until_it_answers(self._process)
 
     async def stop(self) -> None:
         """End it in order: it hands its work over and closes its files."""
@@ -99,6 +95,16 @@ class KafkaServer:
         with self._log_file.open("rb") as file:
             file.seek(max(0, self._log_file.stat().st_size - 65536))
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+    async def _until_it_answers(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not await self._answers():
+            if process.poll() is not None:
+                raise ConfigError(f"Kafka did not start: {self.log_tail(3)}; see {self._log_file}.")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ConfigError(f"Kafka was not ready after {START_TIMEOUT_S:g} s; see {self._log_file}.")
+            await asyncio.sleep(LOOK_S)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:

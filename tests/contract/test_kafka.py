@@ -35,7 +35,7 @@ async def server() -> AsyncIterator[KafkaServer]:
 
 @pytest.fixture
 async def options(server: KafkaServer) -> Kafka:
-    return await kafka_options(stall_s=1)
+    return await kafka_options()
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ async def subscription(broker: KafkaBroker, ownership: Ownership) -> AsyncIterat
 
 
 async def until_appended(broker: Broker, partition: int, appended: Sequence[bytes]) -> None:
-    """Try until the log takes it."""
+    """Try until the log has it, perhaps more than once."""
     async with asyncio.timeout(40):
         while True:
             try:
                 await broker.append(partition, appended)
-            except Busy:
+            except (Busy, Internal):
                 await asyncio.sleep(0.05)
             else:
                 return
@@ -103,6 +103,7 @@ async def test_a_killed_broker_loses_nothing_acknowledged_and_keeps_the_order(
         server.kill()
         while not any(error.outcome == "none" for error in refused):
             await asyncio.sleep(0.01)
+        assert sum(error.outcome == "unknown" for error in refused) <= 2, "then it is known to be away"
         before = len(acknowledged)
         await server.start()
         while len(acknowledged) < before + 20:
@@ -110,11 +111,10 @@ async def test_a_killed_broker_loses_nothing_acknowledged_and_keeps_the_order(
     sending.cancel()
     await asyncio.wait({sending})
     await until_appended(broker, 0, [b"last"])
-    read = [int(value) for value in values(await take_until(subscription, b"last"))[:-1]]
+    read = [int(value) for value in values(await take_until(subscription, b"last")) if value != b"last"]
     assert read == sorted(set(read)), "in order, and each once"
     assert set(acknowledged) <= set(read)
     assert all(error.retry_after_ms for error in refused if error.outcome == "none")
-    assert sum(error.outcome == "unknown" for error in refused) <= 2, "then it is known to be away"
 
 
 async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
@@ -140,10 +140,8 @@ async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
             await subscription.fetch(1, 0) and await subscription.fetch(1, 0) and await subscription.fetch(500, 0)
     server.thaw()
     await until_appended(broker, 0, [b"after"])
-    read = [*values(await take_until(subscription, b"after"), 0)]
-    assert read[-2:] == [b"0" * 100, b"after"], (
-        "what was under way when the time was over is appended before what came later"
-    )
+    read = values(await take_until(subscription, b"after"), 0)
+    assert read[:3] == [b"before", b"0" * 100, b"after"], "what was under way when its time was over is not overtaken"
 
 
 async def test_everything_ends_while_the_broker_is_frozen(server: KafkaServer, ownership: Ownership) -> None:
@@ -214,19 +212,21 @@ async def test_an_append_may_be_larger_than_a_batch(
     assert values(await take_until(subscription, b"last")) == [*many, b"last"]
 
 
-async def test_a_reader_that_stands_still_joins_again(
-    broker: KafkaBroker, subscription: KafkaSubscription, ownership: Ownership
-) -> None:
-    await broker.append(0, [b"1"])
-    records = await take_until(subscription, b"1")
-    await subscription.commit(positions(records))
-    assert subscription.member is not None
-    # aiokafka's own defect is rare; a fetcher that ended looks the same from here.
-    await subscription.member._fetcher.close()
-    await broker.append(0, [b"2"])
-    assert values(await take_until(subscription, b"2")) == [b"2"]
-    assert subscription.rejoins == 1
-    assert ownership.owned == set(range(PARTITIONS))
+async def test_a_reader_that_stands_still_joins_again(server: KafkaServer, ownership: Ownership) -> None:
+    async with kafka_brokers(await kafka_options(stall_s=1)) as connect:
+        broker = await connect()
+        subscription = await broker.subscribe(ownership)
+        assert isinstance(subscription, KafkaSubscription)
+        await broker.append(0, [b"1"])
+        await subscription.commit(positions(await take_until(subscription, b"1")))
+        assert subscription.member is not None
+        # aiokafka's own defect is rare; a fetcher that ended looks the same from here.
+        await subscription.member._fetcher.close()
+        await broker.append(0, [b"2"])
+        assert values(await take_until(subscription, b"2")) == [b"2"]
+        assert subscription.rejoins > 0
+        assert ownership.owned == set(range(PARTITIONS))
+        await subscription.close()
 
 
 async def test_a_batch_that_takes_longer_than_a_rebalance_may_goes_to_the_next_owner(
