@@ -289,7 +289,8 @@ async def test_a_missing_topic_is_made_only_when_allowed(server: KafkaServer) ->
             await connect()
 
 
-async def test_a_cluster_that_is_away_at_the_start_is_busy(server: KafkaServer) -> None:
-    async with kafka_brokers(await kafka_options(bootstrap_servers=["127.0.0.1:1"])) as connect:
-        with pytest.raises(Busy):
-            await connect()
+async def test_a_cluster_that_is_away_at_the_start_is_busy(options: Kafka, broker: KafkaBroker) -> None:
+    nowhere = options.model_copy(update={"bootstrap_servers": ("127.0.0.1:1",)})
+    other = KafkaBroker(nowhere, broker._supervisor, partitions=PARTITIONS, append_timeout_s=1)
+    with pytest.raises(Busy):
+        await other.start()
