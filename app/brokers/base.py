@@ -8,7 +8,7 @@ PostgreSQL (`partition_owner`), never by the broker alone. Open subscriptions sh
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from zlib import crc32
@@ -70,6 +70,9 @@ class Broker(ABC):
     partitions: int
     durable: bool
     """What was appended outlives this process."""
+    on_lost: Callable[[], bool] = staticmethod(lambda: False)
+    """Set by who appends. Called before the next append when the log may have lost what was appended; true: that is appended again,
+    ahead of everything else. Must not block or raise. Logs that keep what they returned for need not call it."""
 
     @abstractmethod
     async def start(self) -> None:

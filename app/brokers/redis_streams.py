@@ -2,7 +2,8 @@
 
 Survival of un-acked input when Redis crashes or is killed, by how it is run:
 
-- without persistence: nothing survives. Senders get no answer (`timeout`, outcome `unknown`) and send again with the same key;
+- without persistence: nothing survives. What still waits for its answer is appended again after the restart (`on_lost`); if its
+  process died too, or Redis was emptied while it ran, its sender gets none (`timeout`, `unknown`) and sends again with the same key;
 - `appendonly yes`, `appendfsync everysec`: all but about the last second;
 - `appendfsync always`: everything that was appended;
 - replicas: a failover loses what was not replicated yet; nothing here waits for replicas.
@@ -58,7 +59,11 @@ class RedisStreamsBroker(Broker):
         self._lease_s = lease_s
         self._renew_s = renew_s
         self._timeout_s = timeout_s
-        self._appender = Appender(redis, readiness, max_records=max_records, timeout_s=append_timeout_s)
+        self._appender = Appender(redis, readiness, self._lost, max_records=max_records, timeout_s=append_timeout_s)
+
+    def _lost(self) -> bool:
+        # Looked up at each call: it is set after this object was made.
+        return self.on_lost()
 
     async def start(self) -> None:
         """Connect, and look what kind of Redis it is."""

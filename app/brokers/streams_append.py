@@ -1,7 +1,7 @@
 """The writing side of the log in Redis Streams: concurrent appends become one pipeline, one at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -50,11 +50,17 @@ class _Append:
 
 
 class Appender:
-    """Appends in the order of the calls; a pipeline that failed is never repeated, because its records may be there."""
+    """Appends in the order of the calls; a pipeline that failed is never repeated, because its records may be there.
 
-    def __init__(self, redis: Redis, readiness: Readiness, *, max_records: int, timeout_s: float) -> None:
+    `on_lost` as Broker.on_lost: Redis may have been started again, with an empty log, whenever the connection is a new one.
+    """
+
+    def __init__(
+        self, redis: Redis, readiness: Readiness, on_lost: Callable[[], bool], *, max_records: int, timeout_s: float
+    ) -> None:
         self._line = Line(redis)
         self._readiness = readiness
+        self._on_lost = on_lost
         self._max_records = max_records
         self._timeout_s = timeout_s
         self._waiting: list[_Append] = []
@@ -101,7 +107,8 @@ class Appender:
         sent = False
         try:
             async with asyncio.timeout_at(batch[0].deadline):
-                await self._line.open()
+                if await self._line.open() and self._on_lost():
+                    return
                 sent = True
                 unknown = await self._run(batch, "EVALSHA", _APPEND.sha)
                 # Redis started anew, or forgot its scripts: these were not run.
@@ -147,6 +154,9 @@ class Appender:
                 await self._line.close()
                 await asyncio.sleep(PROBE_S)
             else:
+                self._on_lost()
+                # What is about to append in this turn of the loop is refused: it would go ahead of what was lost.
+                await asyncio.sleep(0)
                 self._away = False
         self._readiness.clear("log")
 

@@ -101,14 +101,14 @@ class Line:
         self._pool: Any = redis.connection_pool
         self._connection: Any = None
 
-    async def open(self) -> None:
-        """Be connected to a server that answers. Raises redis errors: nothing was sent then. Takes as long as it takes."""
+    async def open(self) -> bool:
+        """Be connected to a server that answers; true: anew. Raises redis errors: nothing was sent then. Takes as long as it takes."""
         if self._connection is None:
             self._connection = self._pool.make_connection()
         if self._connection.is_connected:
             # True for a connection that the server closed meanwhile, too.
             if not await self._connection.can_read():
-                return
+                return False
             await self.close()
         try:
             await self._connection.connect()
@@ -117,6 +117,7 @@ class Line:
         except BaseException:
             await self.close()
             raise
+        return True
 
     async def send(self, commands: Iterable[tuple[Any, ...]]) -> None:
         """Write commands; each has one reply. Raises redis errors."""

@@ -9,7 +9,9 @@ from app.protocol.magpie_pb2 import Answer, Answers, Blob
 class AnswerDesk:
     """A Receiver for answers; the hub of a gateway hands its own on to it."""
 
-    def __init__(self, boot_id: str, on_answer: Callable[[Answer], None], on_answers_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, boot_id: str, on_answer: Callable[[Answer], None], on_answers_lost: Callable[[], object]
+    ) -> None:
         self._boot_id = boot_id
         self._on_answer = on_answer
         self._on_answers_lost = on_answers_lost

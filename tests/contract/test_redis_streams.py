@@ -1,11 +1,14 @@
 """What the log in Redis Streams promises beyond the contract of brokers: its own outages, its leases, its bounds."""
 
 import asyncio
+import itertools
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -13,6 +16,10 @@ from app.brokers.base import Broker, Record, Subscription
 from app.brokers.redis_streams import RedisStreamsBroker
 from app.errors import AppError, Busy, Internal
 from app.lifecycle import Readiness, Supervisor
+from app.metrics import Metrics
+from app.modules.messages.models import Draft, from_envelope
+from app.modules.messages.producer import MessageProducer
+from app.protocol.magpie_pb2 import Answer
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.redis import Redis, connect
 from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, redis_streams, values
@@ -55,17 +62,33 @@ class Process:
         await self.redis.aclose()
 
 
-async def until_read(subscription: Subscription, *expected: bytes) -> list[Record]:
-    """Fetch until exactly these values came; Busy is waited out."""
+async def take(subscription: Subscription, count: int) -> list[Record]:
+    """Exactly `count` records; Busy is waited out."""
     records: list[Record] = []
     async with asyncio.timeout(20):
-        while len(records) < len(expected):
+        while len(records) < count:
             try:
                 records += await subscription.fetch(500, 0)
             except Busy:
                 await asyncio.sleep(0.02)
+    assert len(records) == count
+    return records
+
+
+async def until_read(subscription: Subscription, *expected: bytes) -> list[Record]:
+    """Exactly these values, in any order of partitions."""
+    records = await take(subscription, len(expected))
     assert sorted(values(records)) == sorted(expected)
     return records
+
+
+async def waiting_in(broker: Broker) -> int:
+    """How much the log holds; none while it is away."""
+    try:
+        return sum((await broker.backlog()).values())
+    except Busy:
+        await asyncio.sleep(0.01)
+        return 0
 
 
 async def until_appended(broker: Broker, partition: int, value: bytes) -> None:
@@ -199,6 +222,57 @@ async def test_a_restart_with_nothing_left_is_gone_through(
     await until_read(subscription, b"2")
     assert ownership.fresh == set(range(PARTITIONS))
     assert ownership.owned == set(range(PARTITIONS))
+    await subscription.close()
+
+
+async def test_sends_that_a_restart_lost_are_appended_again_before_later_ones(
+    connect_breakable: Connect, breakable_valkey: ValkeyProcess
+) -> None:
+    class Anyone:
+        """Lets everybody send, and takes every failure."""
+
+        unacked = 0
+
+        async def take_sends(self, user_ids: Sequence[int]) -> list[float]:
+            return [0.0] * len(user_ids)
+
+        def on_answer(self, request_id: int, answer: Answer) -> None:
+            raise AssertionError
+
+        def on_failure(self, request_id: int, error: AppError) -> None:
+            assert isinstance(error, Busy | Internal)
+
+    broker, anyone = await connect_breakable(), Anyone()
+    bounds: dict[str, Any] = {
+        "per_connection": 900,
+        "per_partition": 900,
+        "total": 900,
+        "batch_max": 900,
+        "linger_ms": 0,
+    }
+    producer = MessageProducer(broker, anyone, Metrics(), node_id="n", boot_id="b", send_timeout_s=60, **bounds)
+    running = asyncio.ensure_future(producer.run())
+    numbers = itertools.count(1)
+
+    async def submit_until(in_log: int) -> None:
+        async with asyncio.timeout(20):
+            while (await waiting_in(broker)) < in_log:
+                number = next(numbers)
+                producer.submit(Draft(1, 2, UUID(int=number), "text", "x", b"h" * 32), anyone, number)
+
+    await submit_until(5)
+    before = await waiting_in(broker)
+    await breakable_valkey.stop()
+    restarting = asyncio.ensure_future(breakable_valkey.start())
+    await submit_until(before + 5)
+    await restarting
+    running.cancel()
+    await asyncio.wait({running})
+    subscription = await broker.subscribe(Ownership())
+    records = await take(subscription, await waiting_in(broker))
+    read = [from_envelope(record.value).key[2].int for record in records]
+    assert read[:before] == list(range(1, before + 1))
+    assert read == sorted(read)
     await subscription.close()
 
 

@@ -89,9 +89,11 @@ class MessageProducer:
         self._by_key: dict[Key, _Pending] = {}
         self._in_partition = [0] * broker.partitions
         self._new: deque[_Pending] = deque()
+        self._again: list[_Pending] = []
         self._wake_up = asyncio.Event()
         self._answered = 0
         self._answers_per_s = 0.0
+        broker.on_lost = self.on_answers_lost
 
     def submit(self, draft: Draft, sender: Sender, request_id: int) -> None:
         """Take a send in. Raises Busy (outcome none) beyond a bound; every other result comes through `sender`."""
@@ -128,26 +130,33 @@ class MessageProducer:
             sender.unacked -= 1
             sender.on_answer(request_id, answer)
 
-    def on_answers_lost(self) -> None:
-        """Answers may have got lost: what waits for one is appended once more, and its key finds what became of it."""
+    def on_answers_lost(self) -> bool:
+        """Answers, or the log, may have got lost: what waits for an answer is appended once more, and its key finds what became of it.
+
+        It goes ahead of what was not appended yet, so that the order of a connection stays. Answers whether there is any.
+        """
         for pending in self._pending.values():
             # Only once: a reader that is behind must not get more work for it.
             if pending.appended and not pending.repeated:
                 pending.repeated = True
-                self._new.append(pending)
+                self._again.append(pending)
         self._wake_up.set()
+        return bool(self._again)
 
     async def run(self) -> None:
         """Move new sends into the log until cancelled."""
         while True:
-            if not self._new:
+            if not (self._new or self._again):
                 self._wake_up.clear()
                 await self._wake_up.wait()
             if self._linger_s > 0 and len(self._new) < self._batch_max:
                 await asyncio.sleep(self._linger_s)
             batch = [self._new.popleft() for _ in range(min(len(self._new), self._batch_max))]
             with self._metrics.stage("append"):
-                await self._append(await self._within_limits(batch))
+                granted = await self._within_limits(batch)
+                # Taken only now: they are older than the batch, even when they were lost while it waited.
+                again, self._again = self._again, []
+                await self._append([*(pending for pending in again if pending.number in self._pending), *granted])
 
     async def watch(self) -> None:
         """Answer sends whose time is over, and measure the ack rate, until cancelled."""
@@ -165,10 +174,9 @@ class MessageProducer:
                 self._fail(first, SendTimeout("no answer in time; send again with the same client_msg_id"))
 
     async def _within_limits(self, batch: list[_Pending]) -> list[_Pending]:
-        fresh = [pending for pending in batch if not pending.appended]
-        waits = await self._limiter.take_sends([pending.draft.sender_id for pending in fresh])
-        granted = [pending for pending in batch if pending.appended and pending.number in self._pending]
-        for pending, wait_s in zip(fresh, waits, strict=True):
+        waits = await self._limiter.take_sends([pending.draft.sender_id for pending in batch])
+        granted = []
+        for pending, wait_s in zip(batch, waits, strict=True):
             if wait_s > 0:
                 retry_ms = max(1, round(wait_s * 1000))
                 self._fail(pending, RateLimited("you are sending too fast", retry_after_ms=retry_ms))
@@ -188,6 +196,8 @@ class MessageProducer:
                 for pending in sends:
                     if not pending.appended:
                         self._fail(pending, result)
+                    elif result.outcome == "none":
+                        pending.repeated = False
             elif isinstance(result, BaseException):
                 raise result
 
