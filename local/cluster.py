@@ -169,6 +169,11 @@ def _ports(first: int, number: int) -> list[int]:
     """`number` ports from `first` on, or free ones."""
     if first:
         return list(range(first, first + number))
+    return free_ports(number)
+
+
+def free_ports(number: int) -> list[int]:
+    """`number` ports that nobody has now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
     try:
         return [each.getsockname()[1] for each in sockets]

@@ -4,12 +4,19 @@ import asyncio
 import random
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import asyncpg
 import psutil
 
+from app.brokers.base import Broker
+from app.modules.messages.models import Draft, to_envelope
+from app.parts import Parts
+from app.protocol.magpie_pb2 import Origin
+from app.settings import load as load_settings
 from local.cluster import Cluster
 from local.node import Node
 from tests.faults.load import Load
@@ -189,6 +196,72 @@ async def come_and_go(ground: Ground) -> float:
     return ages[int(len(ages) * 0.99)]
 
 
+async def poison(ground: Ground) -> float:
+    """Records that cannot be stored, one in about a thousand: they are put aside and everything else goes on."""
+    await ground.busy()
+    cluster, added = ground.cluster, 0
+    member = ground.chance.choice(ground.load.members)
+    group = ground.chance.choice(list(member.inbox.have))
+    before = await _dead_letters(cluster)
+    until = time.monotonic() + ground.away_s
+    async with _log_of(cluster) as broker:
+        while time.monotonic() < until:
+            # No envelope at all; and one with a text that PostgreSQL refuses.
+            for value in (b"not an envelope", _unstorable(group, member.user_id)):
+                await broker.append(broker.partition_of(group), [value])
+                added += 1
+            await asyncio.sleep(2 * 1000 / 500)  # two of a thousand, at 500 messages a second
+    since = time.monotonic()
+    took_s = await ground.answered(RECOVERED_S)
+    while await _dead_letters(cluster) - before < added:
+        assert time.monotonic() - since < RECOVERED_S, "poison was not put aside"
+        await asyncio.sleep(0.05)
+    return max(took_s, time.monotonic() - since)
+
+
+def _unstorable(group: int, sender: int) -> bytes:
+    return to_envelope(Draft(group, sender, uuid.uuid4(), "text", "\0", bytes(32)), Origin(node_id="nobody"))
+
+
+async def _dead_letters(cluster: Cluster) -> int:
+    connection = await asyncpg.connect(cluster.dsn)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM dead_letters"))
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _log_of(cluster: Cluster) -> AsyncIterator[Broker]:
+    """The log as another process of the cluster has it."""
+    sections: dict[str, dict[str, object]] = {
+        "broker": {"kind": "kafka" if cluster.kafka else "redis_streams"},
+        "redis": {"url": cluster.stores.redis_url},
+    }
+    if cluster.kafka:
+        sections["kafka"] = {"bootstrap_servers": [cluster.kafka.address]}
+    broker = Parts(load_settings(sections), lambda _: None).broker
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
+
+
+async def same_id(ground: Ground) -> float:
+    """The same send two to five times at once, over both gateways and HTTP: every try gets the same answer."""
+    load, chance = ground.load, ground.chance
+    member = chance.choice(load.members)
+    group, key = chance.choice(list(member.inbox.have)), str(uuid.UUID(int=chance.getrandbits(128), version=4))
+    since = time.monotonic()
+    ways = [node.url for node in ground.cluster.of_role("gateway")] + [""] * 3
+    tries = [load.once_more(member, group, key, gateway) for gateway in chance.sample(ways, chance.randint(2, 5))]
+    answers = await asyncio.gather(*tries)
+    load.written += 1
+    assert len(set(answers)) == 1, f"one send, answers {answers}"
+    return time.monotonic() - since
+
+
 @asynccontextmanager
 async def _ages(load: Load) -> AsyncIterator[list[float]]:
     """Looks every 50 ms for how long the oldest send waits already."""
@@ -236,16 +309,20 @@ class Harm:
 OUTAGE_S = (30.0, 2.0)
 HARMS: Mapping[str, Harm] = {
     "consumer killed": Harm(kill_consumer, 50, 1, RECOVERED_S),
-    "killed after reading": Harm(crash("after_read"), 20, 1, RECOVERED_S),
+    "killed after reading": Harm(crash("after_read"), 20, 0, RECOVERED_S),
     "killed before the commit": Harm(crash("before_commit"), 20, 0, RECOVERED_S),
-    "killed before publishing": Harm(crash("before_publish"), 20, 1, RECOVERED_S),
+    "killed before publishing": Harm(crash("before_publish"), 20, 0, RECOVERED_S),
     "killed before the position": Harm(crash("before_position"), 20, 1, RECOVERED_S),
     "gateway killed": Harm(kill_gateway, 20, 1, BACK_S, "until everybody was connected again"),
     "Redis restarted empty": Harm(empty_redis, 20, 1, DRAINED_S),
-    "Redis frozen": Harm(freeze_redis, 3, 1, DRAINED_S, away_s=OUTAGE_S),
+    "Redis frozen": Harm(freeze_redis, 3, 0, DRAINED_S, away_s=OUTAGE_S),
     "PostgreSQL frozen": Harm(freeze_postgres, 3, 1, DRAINED_S, away_s=OUTAGE_S),
     "Kafka killed": Harm(kill_kafka, 3, 1, DRAINED_S, away_s=OUTAGE_S, only="kafka"),
     "Kafka frozen": Harm(freeze_kafka, 3, 0, DRAINED_S, away_s=OUTAGE_S, only="kafka"),
     "consumer asleep past its session": Harm(freeze_consumer, 5, 1, RECOVERED_S),
+    "the same id at once": Harm(same_id, 300, 10, RECOVERED_S, "until every try was answered"),
+    "poison, one in 1,000": Harm(
+        poison, 1, 1, RECOVERED_S, "until it was put aside and what waited was answered", (60.0, 1.0)
+    ),
     "consumers come and go": Harm(come_and_go, 1, 0, 2.0, "age of the oldest unanswered send, P99", (300.0, 0.0)),
 }

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import msgspec
 import pytest
 
-from bench.history import Recorder, Report, check
+from app.protocol.frames import SUBPROTOCOL
+from bench.history import Recorder, Report, check, digest
 from bench.history import load as load_history
 from bench.plan import Shape
 from bench.seed import seed as seed_population
@@ -111,6 +112,30 @@ class Load:
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             pytest.fail(f"no {more} acks within {within_s} s: {self.summary()}\n{self.server.tail()}")
+
+    async def once_more(self, member: Member, group: int, key: str, gateway: str) -> tuple[int, str]:
+        """One try of a send that is tried several times at once: over a socket of its own at `gateway`, or over HTTP. (seq, id)."""
+        body, conn, recorder = f"{key[:8]} at once", f"{member.name}/{uuid.uuid4()}", self._place.recorder
+        op = recorder.invoke(
+            group=group, sender=member.user_id, client_msg_id=key, digest=digest("text", body), conn=conn
+        )
+        message = {"client_msg_id": key, "kind": "text", "body": body}
+        if gateway:
+            answer = await self._over_socket(f"{gateway}/ws", member, {"group_id": str(group), **message})
+        else:
+            url = f"{self._place.url}/api/v1/groups/{group}/messages"
+            async with self._place.http.post(url, json=message, headers=member.headers) as response:
+                answer = await response.json()
+        assert "seq" in answer, answer
+        recorder.ok(op, answer["seq"], answer["message_id"])
+        return answer["seq"], answer["message_id"]
+
+    async def _over_socket(self, url: str, member: Member, message: dict[str, Any]) -> dict[str, Any]:
+        async with self._place.http.ws_connect(url, headers=member.headers, protocols=(SUBPROTOCOL,)) as ws:
+            await ws.send_json({"id": 1, "type": "message.send", **message})
+            while (answer := await ws.receive_json()).get("id") != 1:
+                pass
+            return dict(answer)
 
     async def drain(self) -> float:
         """Stop writing and wait until nobody waits for an answer; returns how long that took."""

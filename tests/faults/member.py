@@ -53,7 +53,7 @@ class Member:
         self.outbox: dict[str, Outgoing] = {}
         """In the order of sending."""
         self.online = False
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self.headers = {"Authorization": f"Bearer {token}"}
         self._place = place
         self._in_flight: dict[int, Outgoing] = {}
         self._resumes: dict[int, dict[int, int]] = {}
@@ -84,7 +84,7 @@ class Member:
                 self._failed = self._node
                 try:
                     async with self._place.http.ws_connect(
-                        self._gateway, headers=self._headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
+                        self._gateway, headers=self.headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
                     ) as ws:
                         await self._live(ws)
                 except aiohttp.WSServerHandshakeError as error:
@@ -100,7 +100,7 @@ class Member:
             async with self._place.http.get(
                 f"{self._place.url}/api/v1/gateway",
                 params={"not": self._failed} if self._failed else {},
-                headers=self._headers,
+                headers=self.headers,
             ) as answer:
                 if answer.status == 200:
                     named = await answer.json()
