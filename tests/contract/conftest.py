@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contract.logs import LOGS, Connect
+from app.storage.embedded.valkey import ValkeyProcess
+from tests.contract.logs import LOGS, Connect, redis_streams
+from tests.contract.streams import FAST
 
 
 @pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in LOGS])
@@ -25,3 +27,15 @@ async def connect(log_kind: str, log_url: str) -> AsyncIterator[Connect]:
     _, log = LOGS[log_kind]
     async with log(log_url) as connect:
         yield connect
+
+
+@pytest.fixture
+async def connect_streams(redis_url: str) -> AsyncIterator[Connect]:
+    async with redis_streams(redis_url) as connect_:
+        yield connect_
+
+
+@pytest.fixture
+async def connect_breakable(breakable_valkey: ValkeyProcess) -> AsyncIterator[Connect]:
+    async with redis_streams(breakable_valkey.url, **FAST) as connect_:
+        yield connect_

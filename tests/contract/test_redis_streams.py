@@ -1,43 +1,20 @@
-"""What the log in Redis Streams promises beyond the contract of brokers: its own outages, its leases, its bounds."""
+"""What the log in Redis Streams promises beyond the contract of brokers: a log that was emptied, leases, bounds."""
 
 import asyncio
-import itertools
-import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-from uuid import UUID
 
 import pytest
 
-from app.brokers.base import Broker, Record, Subscription
+from app.brokers.base import Subscription
 from app.brokers.redis_streams import RedisStreamsBroker
-from app.errors import AppError, Busy, Internal
+from app.errors import Busy
 from app.lifecycle import Readiness, Supervisor
-from app.metrics import Metrics
-from app.modules.messages.models import Draft, from_envelope
-from app.modules.messages.producer import MessageProducer
-from app.protocol.magpie_pb2 import Answer
-from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.redis import Redis, connect
-from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, redis_streams, values
+from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, values
+from tests.contract.streams import fetching, until, until_read
 
 LEASE_S, RENEW_S = 1.0, 0.1
-FAST = {"append_timeout_s": 0.6, "timeout_s": 0.4}
-
-
-@pytest.fixture
-async def connect_streams(redis_url: str) -> AsyncIterator[Connect]:
-    async with redis_streams(redis_url) as connect_:
-        yield connect_
-
-
-@pytest.fixture
-async def connect_breakable(breakable_valkey: ValkeyProcess) -> AsyncIterator[Connect]:
-    async with redis_streams(breakable_valkey.url, **FAST) as connect_:
-        yield connect_
 
 
 class Process:
@@ -60,73 +37,6 @@ class Process:
         await self.supervisor.stop(5)
         await self.subscription._line.close()  # type: ignore[attr-defined]  # as the kernel does it
         await self.redis.aclose()
-
-
-async def take(subscription: Subscription, count: int) -> list[Record]:
-    """Exactly `count` records; Busy is waited out."""
-    records: list[Record] = []
-    async with asyncio.timeout(20):
-        while len(records) < count:
-            try:
-                records += await subscription.fetch(500, 0)
-            except Busy:
-                await asyncio.sleep(0.02)
-    assert len(records) == count
-    return records
-
-
-async def until_read(subscription: Subscription, *expected: bytes) -> list[Record]:
-    """Exactly these values, in any order of partitions."""
-    records = await take(subscription, len(expected))
-    assert sorted(values(records)) == sorted(expected)
-    return records
-
-
-async def waiting_in(broker: Broker) -> int:
-    """How much the log holds; none while it is away."""
-    try:
-        return sum((await broker.backlog()).values())
-    except Busy:
-        await asyncio.sleep(0.01)
-        return 0
-
-
-async def until_appended(broker: Broker, partition: int, value: bytes) -> None:
-    """Append, however often that takes."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await broker.append(partition, [value])
-            except AppError:
-                await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def fetching(subscription: Subscription) -> AsyncIterator[list[Record]]:
-    """Fetch and commit in the background; gives what came."""
-    came: list[Record] = []
-
-    async def fetch() -> None:
-        while True:
-            try:
-                records = await subscription.fetch(500, 0)
-                came.extend(records)
-                await subscription.commit(positions(records))
-            except Busy:
-                await asyncio.sleep(0.02)
-
-    task = asyncio.ensure_future(fetch())
-    try:
-        yield came
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_log_that_was_emptied_begins_anew_for_its_readers(connect_streams: Connect, redis: Redis) -> None:
@@ -199,134 +109,6 @@ async def test_a_position_of_the_log_before_is_not_committed_to_the_new_one(
     await subscription.commit({0: records[0].offset + hour_ahead})
     assert (await broker.backlog())[0] == 1
     await until_read(subscription, b"2")
-    await subscription.close()
-
-
-async def test_a_restart_with_nothing_left_is_gone_through(
-    connect_breakable: Connect, breakable_valkey: ValkeyProcess
-) -> None:
-    broker, ownership = await connect_breakable(), Ownership()
-    subscription = await broker.subscribe(ownership)
-    await broker.append(1, [b"1"])
-    await until_read(subscription, b"1")
-    await breakable_valkey.stop()
-    with pytest.raises(Busy):
-        await subscription.fetch(10, 0)
-    with pytest.raises(Busy):
-        await broker.backlog()
-    with pytest.raises(Busy):
-        await broker.subscribe(Ownership())
-    ownership.fresh.clear()
-    await breakable_valkey.start()
-    await until_appended(broker, 1, b"2")
-    await until_read(subscription, b"2")
-    assert ownership.fresh == set(range(PARTITIONS))
-    assert ownership.owned == set(range(PARTITIONS))
-    await subscription.close()
-
-
-async def test_sends_that_a_restart_lost_are_appended_again_before_later_ones(
-    connect_breakable: Connect, breakable_valkey: ValkeyProcess
-) -> None:
-    class Anyone:
-        """Lets everybody send, and takes every failure."""
-
-        unacked = 0
-
-        async def take_sends(self, user_ids: Sequence[int]) -> list[float]:
-            return [0.0] * len(user_ids)
-
-        def on_answer(self, request_id: int, answer: Answer) -> None:
-            raise AssertionError
-
-        def on_failure(self, request_id: int, error: AppError) -> None:
-            assert isinstance(error, Busy | Internal)
-
-    broker, anyone = await connect_breakable(), Anyone()
-    bounds: dict[str, Any] = {
-        "per_connection": 900,
-        "per_partition": 900,
-        "total": 900,
-        "batch_max": 900,
-        "linger_ms": 0,
-    }
-    producer = MessageProducer(broker, anyone, Metrics(), node_id="n", boot_id="b", send_timeout_s=60, **bounds)
-    running = asyncio.ensure_future(producer.run())
-    numbers = itertools.count(1)
-
-    async def submit_until(in_log: int) -> None:
-        async with asyncio.timeout(20):
-            while (await waiting_in(broker)) < in_log:
-                number = next(numbers)
-                producer.submit(Draft(1, 2, UUID(int=number), "text", "x", b"h" * 32), anyone, number)
-
-    await submit_until(5)
-    before = await waiting_in(broker)
-    await breakable_valkey.stop()
-    restarting = asyncio.ensure_future(breakable_valkey.start())
-    await submit_until(before + 5)
-    await restarting
-    running.cancel()
-    await asyncio.wait({running})
-    subscription = await broker.subscribe(Ownership())
-    records = await take(subscription, await waiting_in(broker))
-    read = [from_envelope(record.value).key[2].int for record in records]
-    assert read[:before] == list(range(1, before + 1))
-    assert read == sorted(read)
-    await subscription.close()
-
-
-async def test_an_append_to_a_redis_that_is_gone_is_refused(
-    connect_breakable: Connect, breakable_valkey: ValkeyProcess
-) -> None:
-    broker = await connect_breakable()
-    await broker.append(0, [b"1"])
-    await breakable_valkey.stop()
-    for _ in range(3):
-        with pytest.raises(Busy) as refused:
-            await broker.append(0, [b"2"])
-        assert (refused.value.outcome, refused.value.retry_after_ms) == ("none", 1000)
-    await breakable_valkey.start()
-    await until_appended(broker, 0, b"3")
-    assert (await broker.backlog())[0] == 1
-
-
-async def test_a_frozen_redis_ends_appends_in_time_with_an_unknown_outcome(
-    connect_breakable: Connect, breakable_valkey: ValkeyProcess
-) -> None:
-    broker = await connect_breakable()
-    subscription = await broker.subscribe(Ownership())
-    await broker.append(0, [b"1"])
-    first = await until_read(subscription, b"1")
-    process = breakable_valkey._process
-    assert process is not None
-    process.send_signal(signal.SIGSTOP)
-    try:
-        since = time.monotonic()
-        with pytest.raises(Internal) as unknown:
-            await broker.append(0, [b"2"])
-        assert unknown.value.outcome == "unknown"
-        with pytest.raises(Busy) as refused:
-            await broker.append(0, [b"3"])
-        assert refused.value.outcome == "none"
-        assert time.monotonic() - since < FAST["append_timeout_s"] + 0.3
-        with pytest.raises(Busy):
-            await subscription.fetch(10, 0)
-        with pytest.raises(Busy):
-            await subscription.commit(positions(first))
-    finally:
-        process.send_signal(signal.SIGCONT)
-    await until_appended(broker, 0, b"4")
-    # What was under way when Redis froze came before what was sent later; `1` may come again, after the lease was lost.
-    came: list[bytes] = []
-    async with asyncio.timeout(20):
-        while b"4" not in came:
-            try:
-                came += values(await subscription.fetch(500, 0))
-            except Busy:
-                await asyncio.sleep(0.02)
-    assert came[-2:] == [b"2", b"4"]
-    assert b"3" not in came
     await subscription.close()
 
 
