@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 PY := .venv/bin/python
-export PYTHON BROKER FAULTS_SEED FAULTS_LOAD FAULTS_AGAIN
+export PYTHON
 # Processes that run tests side by side, and more arguments for pytest, the benchmark or uv: make test ARGS="-k gateway"
 WORKERS ?= 2
 ARGS ?=

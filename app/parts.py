@@ -200,8 +200,8 @@ class Parts:
         http, o = self.settings.http, self.settings.gateway
         if o.nodes:
             return Directory(dict(node.split("=", 1) for node in o.nodes))
-        base = http.public_url or f"http://localhost:{http.port}"
-        return Directory({self.node_id: o.public_ws_url or "ws" + base.removeprefix("http").rstrip("/") + "/ws"})
+        told = http.public_url and "ws" + http.public_url.removeprefix("http").rstrip("/") + "/ws"
+        return Directory({self.node_id: o.public_ws_url or told})
 
     @cached_property
     def credentials(self) -> Credentials:

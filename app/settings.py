@@ -114,6 +114,12 @@ def check(settings: Settings) -> None:
                     f"{section}.kind = memory works only with role = all; choose another {section} for role = {settings.role}."
                 )
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
+    if settings.role == "api" and not (
+        settings.gateway.nodes or settings.gateway.public_ws_url or settings.http.public_url
+    ):
+        raise ConfigError(
+            "role = api serves no WebSockets; set IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or IM_HTTP__PUBLIC_URL of the proxy in front."
+        )
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
     _check_renewals(settings)

@@ -41,9 +41,10 @@ class Gateways:
         self._failed = self._node or None
 
     def _reachable(self, named: str) -> str:
-        """Ours where the server was never told its public address and names localhost or nothing to connect to."""
+        """Ours where the server cannot know better: it names localhost to somebody elsewhere, or no TLS where a proxy has it."""
         url = URL(named)
-        if not url.host or not url.port or (url.host in LOOPBACK and self._server.host not in LOOPBACK):
+        elsewhere = url.host in LOOPBACK and self._server.host not in LOOPBACK
+        if not url.host or elsewhere or (self._server.scheme == "https" and url.scheme == "ws"):
             return self._own()
         return named
 

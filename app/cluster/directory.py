@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 class Directory:
-    """Gateways by node id, with the WebSocket URL that clients use. At least one."""
+    """Gateways by node id, with the WebSocket URL that clients use; empty: the address of the caller's own request. At least one."""
 
     def __init__(self, gateways: Mapping[str, str]) -> None:
         self._gateways = gateways

@@ -32,10 +32,11 @@ class Principal:
 
 @dataclass(slots=True)
 class Call:
-    """One HTTP call as a handler sees it."""
+    """One HTTP call as a handler sees it. `host` is by which name and port the caller reached us."""
 
     request_id: str
     ip: str
+    host: str
     principal: Principal | None = None
     csrf_token: str | None = None
     """What a browser with a session cookie must send back; None for callers with a token."""

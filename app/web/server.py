@@ -38,7 +38,7 @@ class Api:
 
         async def serve(request: web.Request) -> web.StreamResponse:
             caller = await self._admit(request, described)
-            call = Call(request[REQUEST_ID], request[CLIENT_IP])
+            call = Call(request[REQUEST_ID], request[CLIENT_IP], request.host)
             if caller is not None:
                 call.principal, call.csrf_token = caller.principal, caller.csrf_token
             arguments: dict[str, Any] = {

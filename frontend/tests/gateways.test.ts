@@ -49,6 +49,8 @@ test.each([
   ["http://localhost:8080/", "ws://localhost:8081/ws", "ws://localhost:8081/ws"],
   ["http://127.0.0.1:8080/", "ws://localhost:8081/ws", "ws://127.0.0.1:8081/ws"],
   ["https://chat.example.org/", "ws://localhost:8080/ws", "wss://chat.example.org/ws"],
+  ["https://chat.example.org/", "ws://chat.example.org/ws", "wss://chat.example.org/ws"],
+  ["http://chat.example.org/", "ws://localhost:8081/ws", "ws://chat.example.org/ws"],
 ])("on %s the gateway %s is reached at %s", async (page, url, expected) => {
   const { gateways, tried } = serving(page, [{ url, node: "g" }]);
   await gateways.open(ignore);

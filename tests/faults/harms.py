@@ -30,6 +30,7 @@ BACK_S = 10.0
 """After the death of a gateway everybody is connected again."""
 ALSO_S = 0.5
 NOTICED_S = 15.0
+GROWTH_MAX_MB = 100.0
 PASSAGES_MAX = 60
 """Batches until a crash point kills."""
 FROZEN_S = {"kafka": 9.0, "redis_streams": 6.0}
@@ -46,6 +47,18 @@ class Ground:
     broker: str
     away_s: float
     """How long a store stays away after it was noticed."""
+    grown_mb: float = 0.0
+    """How much a gateway's memory grew during an outage, at most."""
+
+    @asynccontextmanager
+    async def watching_memory(self) -> AsyncIterator[None]:
+        """Gateways hold or refuse what comes during an outage; they must not pile it up."""
+        gateways = [psutil.Process(node.pid) for node in self.cluster.of_role("gateway")]
+        before = [gateway.memory_info().rss for gateway in gateways]
+        yield
+        for gateway, rss in zip(gateways, before, strict=True):
+            self.grown_mb = max(self.grown_mb, (gateway.memory_info().rss - rss) / 1e6)
+        assert self.grown_mb < GROWTH_MAX_MB, f"a gateway grew by {self.grown_mb:.0f} MB"
 
     async def busy(self) -> None:
         """Wait until the load runs, then for a random moment of it."""
@@ -130,7 +143,8 @@ async def _away(ground: Ground, program: str) -> float:
     try:
         for node in ground.cluster.of_role("consumer"):
             await node.until_not_ready(NOTICED_S)
-        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+        async with ground.watching_memory():
+            await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
     finally:
         thaw(processes)
     return await ground.answered(DRAINED_S)
@@ -142,7 +156,8 @@ async def kill_kafka(ground: Ground) -> float:
     assert kafka is not None
     await ground.busy()
     await asyncio.to_thread(kafka.kill)
-    await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+    async with ground.watching_memory():
+        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
     await kafka.start()
     return await ground.answered(DRAINED_S)
 
@@ -154,7 +169,8 @@ async def freeze_kafka(ground: Ground) -> float:
     await ground.busy()
     kafka.freeze()
     try:
-        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+        async with ground.watching_memory():
+            await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
     finally:
         kafka.thaw()
     return await ground.answered(DRAINED_S)

@@ -217,7 +217,7 @@ class Size:
     def of_environment(cls) -> Self:
         """Raises ValueError."""
         usual = "200,10,1,500" if os.environ.get("FAULTS") == "full" else "24,8,2,120"
-        users, group_size, groups_per_user, rate = os.environ.get("FAULTS_LOAD", usual).split(",")
+        users, group_size, groups_per_user, rate = (os.environ.get("FAULTS_LOAD") or usual).split(",")
         return cls(int(users), int(group_size), int(groups_per_user), float(rate))
 
 

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.settings import ROOT
-from tests.faults.harms import HARMS
+from tests.faults.harms import HARMS, OUTAGE_S
 
 FOLDER = ROOT / ".data" / "faults"
 REPORT = ROOT / "docs" / "faults-report.md"
+OUTAGE = OUTAGE_S[0]
 BROKERS = {"redis_streams": "Redis Streams", "kafka": "Kafka"}
 
 
@@ -31,6 +32,7 @@ class Result:
     resent: int
     events: int
     lasted_s: float
+    grown_mb: float = 0.0
     errors: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -69,7 +71,13 @@ def table(results: Sequence[Result]) -> str:
     for r in results:
         harm = HARMS[r.row]
         median, longest = statistics.median(r.times), max(r.times)
-        note = "" if harm.measure.startswith("until everything") else f" ({harm.measure})"
+        notes = [] if harm.measure.startswith("until everything") else [harm.measure]
+        notes += (
+            [f"{harm.away_s[0]:g} s away; a gateway grew by {r.grown_mb:.0f} MB at most"]
+            if harm.away_s[0] == OUTAGE
+            else []
+        )
+        note = f" ({'; '.join(notes)})" if notes else ""
         lines.append(
             f"| {r.row}{note} | {len(r.times)} | 0 | {median:.1f} / {longest:.1f} s | {harm.limit_s:g} s |"
             f" {r.acked:,} | {r.resent:,} | {r.seed} |"

@@ -58,8 +58,10 @@ async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
             pytest.skip(f"{BROKERS[request.param]} cannot be tried here: {error}")
 
 
-async def done(harm: Harm, cluster: Cluster, load: Load, trial: Trial, *, row: str, times: int) -> list[float]:
-    """Do it so often; the seconds until recovery of each."""
+async def done(
+    harm: Harm, cluster: Cluster, load: Load, trial: Trial, *, row: str, times: int
+) -> tuple[list[float], float]:
+    """Do it so often; the seconds until recovery of each, and by how many MB a gateway grew in an outage."""
     broker = "kafka" if cluster.kafka else "redis_streams"
     ground = Ground(cluster, load, trial.chance, broker, harm.away_s[0 if FULL else 1])
     took = []
@@ -67,7 +69,7 @@ async def done(harm: Harm, cluster: Cluster, load: Load, trial: Trial, *, row: s
         took.append(await harm.once(ground))
         log.info("%s: %s %d/%d: %.1f s %s", broker, row, number + 1, times, took[-1], harm.measure)
         assert took[-1] <= harm.limit_s, f"{row}: {took[-1]:.1f} s, at most {harm.limit_s:g} s; {load.summary()}"
-    return took
+    return took, ground.grown_mb
 
 
 def rows(broker: str) -> Iterable[tuple[str, Harm]]:
@@ -97,7 +99,7 @@ async def test_a_cluster_keeps_the_contract(ground: Cluster, trial: Trial, row: 
     since = time.monotonic()
     try:
         async with loading(ground, trial.history, seed=trial.seed) as load:
-            took = await done(harm, ground, load, trial, row=row, times=harm.full)
+            took, grown_mb = await done(harm, ground, load, trial, row=row, times=harm.full)
     except BaseException:
         await asyncio.to_thread(_keep_failure, trial.history, broker, row, trial.seed)
         raise
@@ -106,7 +108,9 @@ async def test_a_cluster_keeps_the_contract(ground: Cluster, trial: Trial, row: 
     lasted_s = time.monotonic() - since
     commit = await asyncio.to_thread(current_commit)
     errors = dict(tally.errors)
-    result = Result(row, broker, trial.seed, commit, took, tally.acked, tally.resent, events, lasted_s, errors)
+    result = Result(
+        row, broker, trial.seed, commit, took, tally.acked, tally.resent, events, lasted_s, grown_mb, errors
+    )
     await asyncio.to_thread(result.keep)
 
 

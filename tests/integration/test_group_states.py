@@ -51,7 +51,7 @@ async def groups(postgres: Postgres, config: Settings) -> GroupsFeature:
 
 
 def by(user_id: int) -> Call:
-    return Call("request", "127.0.0.1", Principal(user_id, uuid.UUID(int=user_id), 2**40))
+    return Call("request", "127.0.0.1", "localhost", Principal(user_id, uuid.UUID(int=user_id), 2**40))
 
 
 async def group_of(groups: GroupsFeature, owner: int, *members: int) -> int:

@@ -30,6 +30,7 @@ class SomeApi(Api):
         ("ws://localhost:8080/ws", "http://127.0.0.1:8080", "ws://localhost:8080/ws"),
         ("ws://localhost:8080/ws", "http://10.0.0.5:8080", "ws://10.0.0.5:8080/ws"),
         ("", "https://chat.example.org", "wss://chat.example.org/ws"),
+        ("ws://chat.example.org/ws", "https://chat.example.org", "wss://chat.example.org/ws"),
     ],
 )
 async def test_a_gateway_on_localhost_is_believed_only_from_there(named: str, url: str, expected: str) -> None:

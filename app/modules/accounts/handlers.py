@@ -103,7 +103,7 @@ class AccountHandlers:
         tickets: TicketService,
         gateway: Callable[[int, str | None], tuple[str, str]],
     ) -> None:
-        """`gateway` gives (WebSocket URL, node id) for a user id, another one than the named node if it can."""
+        """`gateway` gives (WebSocket URL or nothing, node id) for a user id, another one than the named node if it can."""
         self._accounts = accounts
         self._sessions = sessions
         self._tickets = tickets
@@ -121,13 +121,13 @@ class AccountHandlers:
     async def register(self, call: Call, body: RegisterBody) -> AuthAnswer:
         """Create a user and log in."""
         return self._answer(
-            *await self._accounts.register(body.username, body.password.get_secret_value(), body.display_name)
+            call, *await self._accounts.register(body.username, body.password.get_secret_value(), body.display_name)
         )
 
     @endpoint("POST", "/auth/login", summary="Log in", auth=False, limit="login", errors=("unauthorized", "busy"))
     async def login(self, call: Call, body: LoginBody) -> AuthAnswer:
         """Start a session."""
-        return self._answer(*await self._accounts.login(body.username, body.password.get_secret_value()))
+        return self._answer(call, *await self._accounts.login(body.username, body.password.get_secret_value()))
 
     @endpoint("POST", "/auth/logout", summary="Log out: end this session and close its sockets", errors=("busy",))
     async def logout(self, call: Call) -> None:
@@ -154,7 +154,7 @@ class AccountHandlers:
     @endpoint("GET", "/gateway", summary="Where to connect")
     async def gateway(self, call: Call, query: GatewayQuery) -> GatewayAnswer:
         """The gateway for the caller."""
-        return self._where(call.user.user_id, query.excluded)
+        return self._where(call, call.user.user_id, query.excluded)
 
     @endpoint("GET", "/users", summary="Find a user by exact name")
     async def users(self, call: Call, query: UsersQuery) -> UsersAnswer:
@@ -162,17 +162,18 @@ class AccountHandlers:
         user = await self._accounts.find(query.username)
         return UsersAnswer(items=[_shown(user)] if user else [])
 
-    def _answer(self, user: User, token: str, principal: Principal) -> AuthAnswer:
+    def _answer(self, call: Call, user: User, token: str, principal: Principal) -> AuthAnswer:
         return AuthAnswer(
             user=_shown(user),
             token=token,
             expires_at=principal.expires_at * 1000,
-            gateway=self._where(principal.user_id),
+            gateway=self._where(call, principal.user_id),
         )
 
-    def _where(self, user_id: int, excluded: str | None = None) -> GatewayAnswer:
+    def _where(self, call: Call, user_id: int, excluded: str | None = None) -> GatewayAnswer:
         url, node = self._gateway(user_id, excluded)
-        return GatewayAnswer(url=url, node=node)
+        # Who was never told its own address is where the caller found it.
+        return GatewayAnswer(url=url or f"ws://{call.host}/ws", node=node)
 
 
 def _shown(user: User) -> UserAnswer:

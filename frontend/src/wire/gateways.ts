@@ -44,9 +44,10 @@ export class Gateways {
     }
   }
 
-  /** A server that was never told its public address names localhost: that is where the page came from. */
+  /** A server that was never told its address cannot know that a proxy in front of it speaks TLS. */
   private reachable(named: string): string {
     const url = new URL(named);
+    if (url.protocol === "ws:" && this.page.protocol === "https:") return this.own();
     if (!LOOPBACK.includes(url.hostname)) return named;
     if (!LOOPBACK.includes(this.page.hostname)) return this.own();
     url.hostname = this.page.hostname;
