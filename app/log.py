@@ -8,7 +8,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import ecs_logging
 import structlog
@@ -32,8 +32,12 @@ ECS_NAMES = {
 Event = MutableMapping[str, Any]
 
 
-def configure(level: Literal["debug", "info", "warning", "error"], form: Literal["auto", "json", "text"]) -> None:
-    """Route structlog and the standard library's logging to stdout in one form."""
+def configure(
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["auto", "json", "text"],
+    stream: TextIO | None = None,
+) -> None:
+    """Route structlog and the standard library's logging to `stream` (stdout by default) in one form."""
     as_text = form == "text" or (form == "auto" and sys.stdout.isatty())
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -52,7 +56,7 @@ def configure(level: Literal["debug", "info", "warning", "error"], form: Literal
         ]
     else:
         final = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _failure, _ecs]
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     root = logging.getLogger()
     root.handlers = [handler]

@@ -34,6 +34,24 @@ async def migrate(
     Raises ConfigError when the database cannot be reached, has newer migrations than `folder`, or when one fails; what was
     applied before stays, each migration being a transaction of its own.
     """
+    pending = await pending_migrations(
+        dsn, wait_s=wait_s, connect_timeout_s=connect_timeout_s, on_step=on_step, folder=folder
+    )
+    if pending:
+        on_step(f"Migrating the database, {len(pending)} to apply …")
+        await _dbmate(dsn, folder, timeout_s, on_step)
+    return len(pending)
+
+
+async def pending_migrations(
+    dsn: str,
+    *,
+    wait_s: float,
+    connect_timeout_s: float,
+    on_step: Callable[[str], None] = lambda _: None,
+    folder: Path = MIGRATIONS,
+) -> list[str]:
+    """Names of the migrations that the database has not. Waits for an unreachable server and raises as `migrate`; changes nothing."""
     files = await asyncio.to_thread(_files, folder)
     connection = await reach_postgres(dsn, wait_s=wait_s, connect_timeout_s=connect_timeout_s, on_step=on_step)
     try:
@@ -46,11 +64,7 @@ async def migrate(
             f"The database is at migration {max(applied)}, this program knows only {newest};"
             " run the newer program or use another database."
         )
-    pending = [name for version, name in files.items() if version not in applied]
-    if pending:
-        on_step(f"Migrating the database, {len(pending)} to apply …")
-        await _dbmate(dsn, folder, timeout_s, on_step)
-    return len(pending)
+    return [name for version, name in files.items() if version not in applied]
 
 
 def _files(folder: Path) -> dict[int, str]:

@@ -5,7 +5,8 @@ and neither finds what a killed run left behind. What is needed here is little: 
 start it again should it die, stop it.
 """
 
+from app.storage.embedded.beside import has_database, running_servers
 from app.storage.embedded.folder import check_unlocked
 from app.storage.embedded.servers import EmbeddedServers, embedded_servers
 
-__all__ = ["EmbeddedServers", "check_unlocked", "embedded_servers"]
+__all__ = ["EmbeddedServers", "check_unlocked", "embedded_servers", "has_database", "running_servers"]

@@ -54,6 +54,23 @@ def check_unlocked(data_dir: Path) -> None:
         os.close(descriptor)
 
 
+def is_locked(data_dir: Path) -> bool:
+    """Whether a process holds the folder now. Raises ConfigError when that cannot be told."""
+    try:
+        descriptor = os.open(data_dir.absolute() / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"Cannot look into the data folder {data_dir}: {error.strerror}.") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _lock(descriptor: int, kind: int, data_dir: Path) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -90,16 +107,28 @@ def private_folder(path: Path, uid: int, gid: int) -> Path:
     return path
 
 
+def socket_path(data_dir: Path) -> Path:
+    """Where sockets are: `run` in the data folder (absolute, without links), or a temporary folder where that path is too long."""
+    folder = data_dir / "run"
+    if fits_socket(folder):
+        return folder
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()).resolve() / f"magpie-{os.geteuid()}-{digest}"
+
+
+def check_socket_path(folder: Path, data_dir: Path, uid: int) -> None:
+    """Raise ConfigError for a folder in the temporary one that somebody else prepared: it must not be trusted."""
+    if folder.parent == data_dir:
+        return
+    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid not in (os.geteuid(), uid)):
+        raise ConfigError(f"{folder} belongs to another user; remove it or set IM_DATA_DIR to a shorter path.")
+
+
 @contextmanager
 def socket_folder(data_dir: Path, uid: int, gid: int) -> Iterator[Path]:
-    """A private folder for sockets: `run` in the data folder, or a temporary one where that path is too long."""
-    folder = data_dir / "run"
-    if not fits_socket(folder):
-        digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()).resolve() / f"magpie-{os.geteuid()}-{digest}"
-        # Anyone may create files there: a folder that someone else prepared must not be trusted.
-        if folder.is_symlink() or (folder.exists() and folder.stat().st_uid not in (os.geteuid(), uid)):
-            raise ConfigError(f"{folder} belongs to another user; remove it or set IM_DATA_DIR to a shorter path.")
+    """A private folder for sockets, at `socket_path`."""
+    folder = socket_path(data_dir)
+    check_socket_path(folder, data_dir, uid)
     try:
         yield private_folder(folder, uid, gid)
     finally:

@@ -47,15 +47,12 @@ class PostgresProcess(ServerProcess):
         self._max_connections = max_connections
         self._shared_buffers_mb = shared_buffers_mb
         self._durable = durable
-        self.dsn = self._dsn(NAME)
-
-    def _dsn(self, database: str) -> str:
-        return f"postgresql://{NAME}@/{database}?host={self._socket_dir}&port={PORT}"
+        self.dsn = dsn_in(socket_dir)
 
     @property
     def is_new(self) -> bool:
         """Whether the cluster is still to be created."""
-        return not (self._work_dir / "PG_VERSION").exists()
+        return not is_cluster(self._work_dir)
 
     async def create(self) -> None:
         """Make the cluster aside and rename it, so that a run killed half-way leaves nothing that looks finished."""
@@ -132,11 +129,21 @@ class PostgresProcess(ServerProcess):
         return True
 
     async def _create_database(self) -> None:
-        connection = await asyncpg.connect(self._dsn("postgres"))
+        connection = await asyncpg.connect(dsn_in(self._socket_dir, "postgres"))
         try:
             await connection.execute(f"CREATE DATABASE {NAME}")
         finally:
             await connection.close()
+
+
+def dsn_in(socket_dir: Path, database: str = NAME) -> str:
+    """The address of a server with its socket in `socket_dir`."""
+    return f"postgresql://{NAME}@/{database}?host={socket_dir}&port={PORT}"
+
+
+def is_cluster(work_dir: Path) -> bool:
+    """Whether `work_dir` holds a finished cluster."""
+    return (work_dir / "PG_VERSION").exists()
 
 
 def _bin_dir() -> Path:

@@ -12,6 +12,7 @@ from app.storage.embedded.launch import Launcher
 from app.storage.embedded.process import ServerProcess
 
 PROBE_TIMEOUT_S = 1.0
+SOCKET = "valkey.sock"
 
 
 class ValkeyProcess(ServerProcess):
@@ -34,9 +35,9 @@ class ValkeyProcess(ServerProcess):
     ) -> None:
         super().__init__(launcher, work_dir, log_file, log_max_bytes=log_max_bytes, start_timeout_s=start_timeout_s)
         self._binary = _binary()
-        self._socket = socket_dir / "valkey.sock"
+        self._socket = socket_dir / SOCKET
         self._max_memory_mb = max_memory_mb
-        self.url = f"unix://{self._socket}?db=0"
+        self.url = url_in(socket_dir)
 
     def _command(self) -> list[str]:
         options = {
@@ -67,6 +68,11 @@ class ValkeyProcess(ServerProcess):
         finally:
             await client.aclose()
         return True
+
+
+def url_in(socket_dir: Path) -> str:
+    """The address of a server with its socket in `socket_dir`."""
+    return f"unix://{socket_dir / SOCKET}?db=0"
 
 
 def _binary() -> Path:
