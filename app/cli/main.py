@@ -4,12 +4,15 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from app import __version__
 from app.errors import ConfigError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 T = TypeVar("T")
 
@@ -112,6 +115,56 @@ def chat(
     from app.client.chat.app import run_chat
 
     _run(run_chat(url, user))
+
+
+@cli.command()
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended safely, and say what was done.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Do this check alone; may be given several times.")
+    ] = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which something in Redis or the broker must stand still to count as wrong.", min=0.1
+        ),
+    ] = 3.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that one statement may take.", min=1)] = 120.0,
+    unread: Annotated[int, typer.Option(help="Members whose unread figure is counted.", min=0)] = 2000,
+) -> None:
+    """Prove that the data agree with themselves: numbers, counters, caches, unread figures, members, search index, dead letters.
+
+    Works beside a running server, on its stores, without stopping anybody; without one it starts the embedded stores for itself.
+    Exit code 0: nothing is wrong. 1: something is; the output says what to do. 2: it could not look. See docs/operations.md.
+    """
+    from app.cli.doctor import examine
+
+    sys.exit(
+        _run(
+            examine(
+                _settings(),
+                repair=repair,
+                as_json=as_json,
+                only=only or (),
+                settle_s=settle,
+                statement_s=timeout,
+                unread_max=unread,
+            )
+        )
+    )
+
+
+def _settings() -> "Settings":
+    """For commands whose stdout is their answer: logs go to stderr, and only errors."""
+    from app import log
+    from app.settings import load
+
+    settings = load()
+    log.configure("error", settings.log.format, sys.stderr)
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

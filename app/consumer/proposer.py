@@ -1,6 +1,6 @@
 """Numbers proposed by Redis: `Group:{id}:Seq`. PostgreSQL confirms them; a proposal that does not fit costs nothing but a correction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from app.metrics import Metrics
 from app.storage.redis import Redis, Script, run_scripts
@@ -13,6 +13,15 @@ CORRECT = Script(
       return 1
     end
     return 0
+    """
+)
+
+# A counter that is there never stays below a committed number.
+RAISE = Script(
+    """
+    local at = redis.call('GET', KEYS[1])
+    if at and tonumber(at) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+    return 1
     """
 )
 
@@ -41,6 +50,36 @@ class Proposer:
             self._metrics.seq_repairs.inc(len(wrong))
             calls = [(CORRECT, [_key(group)], [last, committed.get(group, 0)]) for group, last in wrong.items()]
             await run_scripts(self._redis, calls)
+
+    async def counters(self, group_ids: Sequence[int]) -> dict[int, str]:
+        """The counters as they stand, as text; groups without one are absent."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipeline.get(_key(group_id))
+        found = await pipeline.execute(raise_on_error=False)
+        return {group: _text(value) for group, value in zip(group_ids, found, strict=True) if value is not None}
+
+    async def replace(self, seen: Mapping[int, str], heads: Mapping[int, int]) -> None:
+        """Set counters to the heads, unless they moved since they were seen."""
+        await run_scripts(
+            self._redis, [(CORRECT, [_key(group)], [value, heads.get(group, 0)]) for group, value in seen.items()]
+        )
+
+    async def drop(self, group_ids: Sequence[int]) -> None:
+        """Forget counters: the next proposal does not fit, and is put right."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipeline.unlink(_key(group_id))
+        await pipeline.execute()
+
+    async def raise_to(self, heads: Mapping[int, int]) -> None:
+        """Lift counters that are there and below these committed numbers."""
+        await run_scripts(self._redis, [(RAISE, [_key(group)], [last]) for group, last in heads.items()])
+
+
+def _text(value: bytes | Exception) -> str:
+    """What is no text is shown as what is wrong with it."""
+    return f"({value})" if isinstance(value, Exception) else value.decode("ascii", "replace")
 
 
 def _key(group_id: int) -> str:

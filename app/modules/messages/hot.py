@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from app.storage.redis import ERRORS, Redis, Script, run_scripts
+from app.storage.redis import ERRORS, UNAVAILABLE, Redis, Script, run_scripts
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +53,28 @@ class HotCache:
             if [int(score) for _, score in pairs] == list(range(first, last + 1)):
                 found[group] = [item for item, _ in pairs]
         return found
+
+    async def contents(self, group_ids: Sequence[int]) -> dict[int, list[tuple[float, bytes]] | None]:
+        """Group → its (score, item), rising score, one more than there should be at most; None for a key that is no ZSET.
+
+        Raises redis errors when Redis is away.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipeline.zrange(_key(group_id), -self._size - 1, -1, withscores=True)
+        found: dict[int, list[tuple[float, bytes]] | None] = {}
+        for group_id, pairs in zip(group_ids, await pipeline.execute(raise_on_error=False), strict=True):
+            if isinstance(pairs, UNAVAILABLE):
+                raise pairs
+            found[group_id] = None if isinstance(pairs, Exception) else [(score, item) for item, score in pairs]
+        return found
+
+    async def drop(self, group_ids: Sequence[int]) -> None:
+        """Forget what is cached of these groups; PostgreSQL answers until it is filled again."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for group_id in group_ids:
+            pipeline.unlink(_key(group_id))
+        await pipeline.execute()
 
     def may_hold(self, first: int, last_seq: int) -> bool:
         """Whether a range that starts at `first` can be in the cache of a group whose last message is `last_seq`."""
