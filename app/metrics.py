@@ -51,6 +51,12 @@ class Metrics:
             "im_messages_delivered", "Messages written to sockets, one per receiver", registry=r
         )
         self.dead_letters = Counter("im_dead_letters", "Sends put aside as dead letters", registry=r)
+        self.dead_letters_waiting = Gauge(
+            "im_dead_letters_waiting", "Dead letters that nobody replayed or dropped, at the last look", registry=r
+        )
+        self.dead_letters_oldest_seconds = Gauge(
+            "im_dead_letters_oldest_seconds", "Age of the oldest dead letter, 0 without one", registry=r
+        )
 
         self.stage_seconds = Histogram(
             "im_stage_seconds", "Time per stage of a batch or a fan-out", ["stage"], buckets=SECONDS, registry=r

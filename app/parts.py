@@ -11,6 +11,8 @@ from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
 from app.cluster.directory import Directory
+from app.consumer.dead_letter_table import DeadLetterTable
+from app.consumer.dead_letter_watch import DeadLetterWatch
 from app.consumer.feature import build_consumer
 from app.consumer.loop import Consumer
 from app.delivery.base import Delivery
@@ -331,3 +333,8 @@ class Parts:
             self.settings.consumer,
             owner=self.node_id,
         )
+
+    @cached_property
+    def dead_letter_watch(self) -> DeadLetterWatch:
+        """Counts dead letters, and lets gateways know of replayed ones."""
+        return DeadLetterWatch(DeadLetterTable(self.postgres), self.publisher, self.metrics)

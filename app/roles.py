@@ -100,6 +100,7 @@ async def consuming(parts: Parts) -> AsyncIterator[None]:
     """The consumer; at the end it finishes its batch, and a log that ends with this process too."""
     task = parts.supervisor.spawn(parts.consumer.run(), "consumer")
     parts.supervisor.spawn(parts.consumer.watch(parts.settings.consumer.watch_s), "consumer_watch")
+    parts.supervisor.spawn(parts.dead_letter_watch.run(parts.settings.consumer.watch_s), "dead_letter_watch")
     parts.supervisor.spawn(parts.words.run(), "word_list")
     yield
     if not parts.broker.durable:

@@ -157,6 +157,72 @@ def doctor(
     )
 
 
+dead_letters = typer.Typer(
+    name="deadletters",
+    help="Sends that could not be stored: list and show them, store them after all (replay), or drop them.",
+    no_args_is_help=True,
+)
+cli.add_typer(dead_letters)
+
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Ids as `list` shows them.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+All = Annotated[bool, typer.Option("--all", help="All there are now.")]
+
+
+@dead_letters.command("list")
+def list_dead_letters(
+    limit: Annotated[int, typer.Option(help="Show at most this many, the oldest first.", min=1, max=10_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, oldest first, without message text."""
+    from app.cli.dead_letters import list_letters
+
+    sys.exit(_run(list_letters(_settings(), limit=limit, in_json=as_json)))
+
+
+@dead_letters.command("show")
+def show_dead_letter(
+    letter_id: Annotated[int, typer.Argument(metavar="ID", help="Id as `list` shows it.")],
+    text: Annotated[
+        bool, typer.Option("--text", help="Show the message text, or the bytes of a broken one, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that is known of one dead letter."""
+    from app.cli.dead_letters import show_letter
+
+    sys.exit(_run(show_letter(_settings(), letter_id, text=text, in_json=as_json)))
+
+
+@dead_letters.command("replay")
+def replay_dead_letters(ids: Ids = None, everything: All = False) -> None:
+    """Store dead letters after all, in order; permission and word filter are asked as for any send.
+
+    What was stored meanwhile, because its sender tried again, is found and not stored twice. A dead letter goes when its message is known
+    to be stored; one that is refused stays. Exit code 0: all are stored. 1: some are not. 2: it could not be tried.
+    """
+    from app.cli.dead_letters import replay_letters
+
+    sys.exit(_run(replay_letters(_settings(), ids or (), everything=everything)))
+
+
+@dead_letters.command("drop")
+def drop_dead_letters(
+    ids: Ids = None,
+    everything: All = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove dead letters for good; their messages will never appear."""
+    from app.cli.dead_letters import drop_letters
+
+    def confirm(question: str) -> bool:
+        if not yes and not sys.stdin.isatty():
+            raise ConfigError("Nobody can be asked here; say --yes to drop them.")
+        return yes or typer.confirm(question)
+
+    sys.exit(_run(drop_letters(_settings(), ids or (), everything=everything, confirm=confirm)))
+
+
 def _settings() -> "Settings":
     """For commands whose stdout is their answer: logs go to stderr, and only errors."""
     from app import log

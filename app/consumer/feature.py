@@ -1,12 +1,14 @@
 """The consumer put together."""
 
 from app.brokers.base import Broker
+from app.consumer.dead_letter_table import DeadLetterTable
 from app.consumer.dead_letters import DeadLetters
 from app.consumer.fence import Fence
 from app.consumer.loop import Consumer
 from app.consumer.proposer import Proposer
 from app.consumer.publish import BatchPublisher
-from app.consumer.store import BatchStore, Groups, Stamper, WordFilter
+from app.consumer.replay import Replayer
+from app.consumer.store import BatchStore, Gate, Groups, Numbers, Stamper, WordFilter
 from app.delivery.base import Delivery
 from app.delivery.publisher import Publisher
 from app.lifecycle import CrashPoint, Readiness
@@ -53,3 +55,20 @@ def build_consumer(
         backoff_min_s=options.backoff_min_s,
         backoff_max_s=options.backoff_max_s,
     )
+
+
+def build_replayer(
+    postgres: Postgres,
+    redis: Redis,
+    messages: MessagesFeature,
+    groups: Groups,
+    words: WordFilter,
+    ids: Stamper,
+    metrics: Metrics,
+) -> Replayer:
+    """For the command `deadletters replay`. Does no I/O."""
+
+    def store(gate: Gate, numbers: Numbers) -> BatchStore:
+        return BatchStore(postgres, messages.repository, groups, numbers, words, ids, gate, CrashPoint(""), metrics)
+
+    return Replayer(DeadLetterTable(postgres), store, messages.hot, Proposer(redis, metrics))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
-from app.consumer.fence import Fence
-from app.consumer.proposer import Proposer
 from app.errors import AppError, Busy, Conflict, NotFound, Rejected
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
@@ -46,6 +44,20 @@ class Groups(Protocol):
         """Set the new heads."""
 
 
+class Gate(Protocol):
+    """Lets a batch commit, or not; the consumer's is its Fence."""
+
+    async def advance(self, connection: Connection, positions: Mapping[int, int]) -> None:
+        """First in the batch's transaction; `positions` are the last offsets of its partitions. What this raises ends the batch."""
+
+
+class Numbers(Protocol):
+    """Proposes numbers; the consumer's is its Proposer."""
+
+    async def propose(self, counts: Mapping[int, int]) -> dict[int, int]:
+        """The last number proposed for each group; groups may be left out."""
+
+
 class WordFilter(Protocol):
     """The word filter's verdict."""
 
@@ -80,10 +92,10 @@ class BatchStore:
         postgres: Postgres,
         messages: MessageRepository,
         groups: Groups,
-        proposer: Proposer,
+        proposer: Numbers,
         words: WordFilter,
         ids: Stamper,
-        fence: Fence,
+        fence: Gate,
         crash: CrashPoint,
         metrics: Metrics,
     ) -> None:

@@ -67,6 +67,11 @@ class Publisher:
             Channel.CONTROL, Blob(revoke=Revoke(sids=[sid.bytes for sid in sids], reason=reason))
         )
 
+    def announce(self, heads: Iterable[Head]) -> None:
+        """Repeat these heads for a while with the others: of messages that another process has stored and nobody published."""
+        for head in heads:
+            self._touch(head.group_id, head.last_seq, head.access_version)
+
     async def run(self) -> None:
         """Beat until cancelled: heads and, on both channels, the newest number."""
         while True:

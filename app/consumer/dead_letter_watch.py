@@ -1,0 +1,49 @@
+"""Beside the consumer: how many dead letters wait, and which were replayed by a command in another process."""
+
+import asyncio
+
+from app.consumer.dead_letter_table import DeadLetterTable
+from app.delivery.publisher import Publisher
+from app.errors import Busy
+from app.metrics import Metrics
+from app.protocol.magpie_pb2 import Head
+
+
+class DeadLetterWatch:
+    """The command that replays only stores; here its messages become heads, so that gateways send a `gap` and clients pull.
+
+    So members are told whatever the delivery is, and when the command is killed right after it has stored.
+    """
+
+    def __init__(self, table: DeadLetterTable, publisher: Publisher, metrics: Metrics) -> None:
+        self._table = table
+        self._publisher = publisher
+        self._metrics = metrics
+        self._seen: int | None = None
+        self._announced: set[tuple[int, int]] = set()
+        """(group_id, seq) of the last look, which the next one finds again."""
+
+    async def run(self, interval_s: float) -> None:
+        """Look every `interval_s`, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Busy:
+                pass  # /readyz tells already
+            await asyncio.sleep(interval_s)
+
+    async def look(self) -> None:
+        """Measure, and announce what is new. Raises Busy."""
+        waiting, oldest_s = await self._table.waiting()
+        self._metrics.dead_letters_waiting.set(waiting)
+        self._metrics.dead_letters_oldest_seconds.set(oldest_s)
+        if self._seen is None:
+            # What was replayed before there was anybody to tell is found by whoever connects.
+            self._seen = await self._table.newest_audit_id()
+        self._seen, heads = await self._table.replayed_since(self._seen)
+        self._publisher.announce(head for head in heads if _name(head) not in self._announced)
+        self._announced = {_name(head) for head in heads}
+
+
+def _name(head: Head) -> tuple[int, int]:
+    return head.group_id, head.last_seq
