@@ -118,7 +118,7 @@ def check(settings: Settings) -> None:
         settings.gateway.nodes or settings.gateway.public_ws_url or settings.http.public_url
     ):
         raise ConfigError(
-            "role = api serves no WebSockets; set IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or IM_HTTP__PUBLIC_URL of the proxy in front."
+            "role = api serves no WebSockets; set IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or IM_HTTP__PUBLIC_URL (of a proxy)."
         )
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
