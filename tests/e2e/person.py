@@ -129,9 +129,9 @@ class Person:
         await self.composer.fill(text)
         await self.composer.press("Enter")
 
-    async def sees(self, text: str) -> None:
+    async def sees(self, text: str, within_s: float = 15) -> None:
         """Wait until a message is there."""
-        await self.message(text).first.wait_for()
+        await self.message(text).first.wait_for(timeout=within_s * 1000)
 
     async def texts(self) -> list[str]:
         """The stored messages on screen, from top to bottom."""

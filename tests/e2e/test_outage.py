@@ -11,16 +11,19 @@ from tests.e2e.proxy import cable_to
 from tests.faults.process import ServerProcess, a_server
 
 CUT_S = 30
+BACK_S = 45
+"""A page that has tried in vain waits for up to 30 s until it tries again."""
 
 
 async def all_in_order(person: Person, expected: list[str]) -> None:
     """Wait until everything is there; once, and in this order."""
-    await person.sees(expected[-1])
+    await person.sees(expected[-1], BACK_S)
     await expect(person.page.locator("article:not([data-seq])")).to_have_count(0, timeout=30_000)
     assert await person.texts() == expected
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(180)
 async def test_the_server_is_killed_and_started_again(new_person: NewPerson) -> None:
     async with a_server() as server:
         await server.start(**WITH_WEB)
@@ -49,6 +52,7 @@ async def test_the_server_is_killed_and_started_again(new_person: NewPerson) -> 
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(120)
 async def test_what_was_unsent_when_the_page_was_left_is_sent_later(
     new_person: NewPerson, server: ServerProcess
 ) -> None:

@@ -36,6 +36,13 @@ class Trial:
         return random.Random(f"faults {self.seed}")  # noqa: S311 - must be repeatable
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of the other form are not there at all."""
+    other = [item for item in items if item.get_closest_marker("short_form" if FULL else "full_form")]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in other]
+
+
 @pytest.fixture(autouse=True)
 def progress_only() -> Iterator[None]:
     """`make faults` shows what is logged as it happens; requests of servers in this process are not worth a line."""

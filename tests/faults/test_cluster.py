@@ -77,16 +77,18 @@ def rows(broker: str) -> Iterable[tuple[str, Harm]]:
     return ((row, harm) for row, harm in HARMS.items() if harm.only in ("", broker))
 
 
-@pytest.mark.skipif(FULL, reason="the full form has a test for each row")
+@pytest.mark.short_form
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_cluster_keeps_the_contract_through_a_little_of_everything(ground: Cluster, trial: Trial) -> None:
     broker = "kafka" if ground.kafka else "redis_streams"
     async with loading(ground, trial.history, seed=trial.seed) as load:
         for row, harm in rows(broker):
+            if harm.short_only not in ("", broker):
+                continue
             await done(harm, ground, load, trial, row=row, times=harm.short)
 
 
-@pytest.mark.skipif(not FULL, reason="the short form does a little of everything")
+@pytest.mark.full_form
 @pytest.mark.parametrize("row", list(HARMS))
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_cluster_keeps_the_contract(ground: Cluster, trial: Trial, row: str) -> None:

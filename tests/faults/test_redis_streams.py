@@ -9,7 +9,8 @@ from tests.faults.conftest import Trial
 from tests.faults.load import loading
 from tests.faults.process import ServerProcess
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
+# The short form of test_cluster.py does as much on this broker.
+pytestmark = [pytest.mark.full_form, pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 log = logging.getLogger("faults")
 
