@@ -1,11 +1,15 @@
 """Where to open the next WebSocket: at the gateway the server names, at another one after a failure."""
 
+import asyncio
+
 from yarl import URL
 
 from app.client.api import Api
 from app.client.errors import ClientError
 from app.errors import AppError
 
+ASK_S = 3
+"""An answer that takes longer is not worth it: the last address may work meanwhile."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -26,8 +30,9 @@ class Gateways:
             self._first = None
             return self._url
         try:
-            named = await self._api.gateway(self._failed)
-        except (AppError, ClientError):
+            async with asyncio.timeout(ASK_S):
+                named = await self._api.gateway(self._failed)
+        except (AppError, ClientError, TimeoutError):
             return self._url
         self._url, self._node = self._reachable(named.url), named.node
         return self._url

@@ -29,6 +29,8 @@ export class Session {
   private opened: Socket | null = null;
   private waiters: ((socket: Socket) => void)[] = [];
   private wakeUp: () => void = () => undefined;
+  /** The network came back during an attempt that began without it. */
+  private woken = false;
   private drainMs: number | null = null;
   private readonly waits = new Waits(FIRST_BACKOFF);
 
@@ -47,6 +49,7 @@ export class Session {
 
   /** The network or the page came back: no more waiting, and no trust in a connection that may be dead. */
   wake(): void {
+    this.woken = this.state.value.name === "connecting";
     this.wakeUp();
     this.opened?.probe();
   }
@@ -61,8 +64,9 @@ export class Session {
         this.state.value = { name: "ended", code: closed.code };
         return closed;
       }
-      const waitMs = this.waits.next(this.drainMs);
+      const waitMs = this.woken ? 0 : this.waits.next(this.drainMs);
       this.drainMs = null;
+      this.woken = false;
       this.state.value = { name: "waiting", until: Date.now() + waitMs };
       await this.pause(waitMs);
     }
@@ -91,6 +95,7 @@ export class Session {
   private ready(socket: Socket): void {
     if (socket.closed) return;
     this.socket = socket;
+    this.woken = false;
     this.state.value = { name: "online" };
     const waiters = this.waiters;
     this.waiters = [];

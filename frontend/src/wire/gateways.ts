@@ -3,6 +3,8 @@ import type { Http } from "../api/client";
 import type { ServerEvent } from "./frames";
 import { Socket } from "./socket";
 
+/** An answer that takes longer is not worth it: the last address may work meanwhile. */
+const ASK_MS = 3_000;
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
 export class Gateways {
@@ -36,7 +38,10 @@ export class Gateways {
   private async ask(): Promise<void> {
     try {
       const query = this.failed === undefined ? {} : { not: this.failed };
-      const named = await this.http.ask(this.http.client.GET("/api/v1/gateway", { params: { query } }));
+      const named = await Promise.race([
+        this.http.ask(this.http.client.GET("/api/v1/gateway", { params: { query } })),
+        new Promise<never>((_, reject) => setTimeout(reject, ASK_MS)),
+      ]);
       this.url = this.reachable(named.url);
       this.node = named.node;
     } catch {
