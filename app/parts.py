@@ -76,6 +76,7 @@ class Parts:
             connect_timeout_s=o.connect_timeout_s,
             command_timeout_s=o.command_timeout_s,
             acquire_timeout_s=o.acquire_timeout_s,
+            idle_in_transaction_s=o.idle_in_transaction_s,
         )
 
     @cached_property

@@ -76,6 +76,7 @@ class Postgres(Section):
     connect_timeout_s: Seconds
     command_timeout_s: Seconds
     acquire_timeout_s: Seconds
+    idle_in_transaction_s: Seconds
     startup_wait_s: Wait
     migration_timeout_s: Seconds
 

@@ -81,7 +81,12 @@ async def _within(settings: Settings, statement_s: float) -> AsyncIterator[Parts
     """The objects of this process; only the stores are started."""
     limits = {
         # PostgreSQL's own limit comes first and leaves the connection in use.
-        "postgres": POOL | {"command_timeout_s": statement_s + STOP_S},
+        "postgres": POOL
+        | {
+            "command_timeout_s": statement_s + STOP_S,
+            # Some mending asks Redis while it holds locks.
+            "idle_in_transaction_s": max(REDIS_S + STOP_S, settings.postgres.idle_in_transaction_s),
+        },
         "redis": {"pool_max": 2, "command_timeout_s": max(REDIS_S, settings.redis.command_timeout_s)},
     }
     sections = {name: getattr(settings, name).model_copy(update=options) for name, options in limits.items()}

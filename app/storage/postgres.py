@@ -23,8 +23,9 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.PostgresSystemError,
-    # A standby after a failover; deadlocks; locks; a schema that changed under a prepared statement.
+    # A standby after a failover; a process that slept; deadlocks; locks; a schema that changed under a prepared statement.
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.InvalidCachedStatementError,
@@ -49,6 +50,7 @@ class Postgres:
         connect_timeout_s: float,
         command_timeout_s: float,
         acquire_timeout_s: float,
+        idle_in_transaction_s: float = 5.0,
     ) -> None:
         self._dsn = dsn
         self._pool_min = pool_min
@@ -56,6 +58,7 @@ class Postgres:
         self._connect_timeout_s = connect_timeout_s
         self._command_timeout_s = command_timeout_s
         self._acquire_timeout_s = acquire_timeout_s
+        self._idle_in_transaction_s = idle_in_transaction_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def start(self) -> None:
@@ -66,8 +69,13 @@ class Postgres:
             max_size=self._pool_max,
             timeout=self._connect_timeout_s,
             command_timeout=self._command_timeout_s,
-            # JIT costs more than it saves on short queries; the plan of a generic statement must not flip under load.
-            server_settings={"application_name": "magpie", "jit": "off"},
+            server_settings={
+                "application_name": "magpie",
+                # JIT costs more than it saves on short queries; the plan of a generic statement must not flip under load.
+                "jit": "off",
+                # Who sleeps or vanishes in a transaction holds its locks: the fence's too, so nobody could take its partitions.
+                "idle_in_transaction_session_timeout": str(round(self._idle_in_transaction_s * 1000)),
+            },
             reset=_nothing_to_reset,
         )
 

@@ -1,10 +1,14 @@
 """The stores that conftest.py gives to tests keep what it promises."""
 
+import asyncio
 import os
+import time
 
+import asyncpg
 import pytest
 from blockbuster import BlockingError
 
+from app.errors import Busy
 from app.settings import ROOT, load
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.postgres import Postgres
@@ -49,3 +53,34 @@ async def test_blocking_calls_can_be_allowed() -> None:
 def test_the_environment_of_the_shell_is_not_used() -> None:
     assert load().env == "test"
     assert [name for name in os.environ if name.startswith("IM_")] == ["IM_ENV"]
+
+
+IDLE_S = 0.2
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["vanished", "asleep"])
+async def test_who_sleeps_in_a_transaction_holds_its_locks_for_a_bounded_time(dsn: str, asleep: bool) -> None:
+    limits = {"connect_timeout_s": 5.0, "command_timeout_s": 5.0, "acquire_timeout_s": 5.0}
+    sleeper = Postgres(dsn, pool_min=1, pool_max=1, idle_in_transaction_s=IDLE_S, **limits)
+    other = await asyncpg.connect(dsn)
+    held_up_s: list[float] = []
+
+    async def sleep() -> None:
+        async with sleeper.transaction() as connection:
+            await connection.execute(INSERT)
+            since = time.monotonic()
+            if asleep:
+                time.sleep(2 * IDLE_S)  # noqa: ASYNC251 - like a process that is stopped it hears of nothing meanwhile
+            else:
+                await other.execute(INSERT)
+            held_up_s.append(time.monotonic() - since)
+            await connection.execute("SELECT 1")
+
+    await sleeper.start()
+    with pytest.raises(Busy):
+        async with asyncio.timeout(10):
+            await sleep()
+    assert held_up_s, "the other one never got the lock"
+    assert await sleeper.fetchval("SELECT count(*) FROM worker_leases") == int(not asleep)
+    await other.close()
+    await sleeper.stop()
