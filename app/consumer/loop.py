@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 AWAY: tuple[type[BaseException], ...] = (Busy, DeliveryUnavailable, *ERRORS)
 """A store is away: wait and try again; the data are not at fault."""
+CALM_S = 5.0
+"""A fetch that has waited so long has a broker that answers: one that is away ends it sooner."""
 
 
 class Consumer:
@@ -71,6 +73,8 @@ class Consumer:
             except StaleOwner as stale:
                 log.warning("batch_dropped", reason=str(stale))
                 self._metrics.batches_dropped.inc()
+                # Its batch is no longer ours to store; the next one may be far.
+                self._readiness.clear("store")
                 await self._back_off("consumer", stale)
             finally:
                 await subscription.close()
@@ -110,7 +114,7 @@ class Consumer:
         if self._stopping.is_set():
             return None
         self._fetching = asyncio.ensure_future(
-            self._until_there("consumer", lambda: subscription.fetch(self._batch_max, self._linger_s))
+            self._until_there("consumer", lambda: self._wait_for_records(subscription))
         )
         try:
             return await self._fetching
@@ -121,6 +125,14 @@ class Consumer:
         finally:
             self._fetching.cancel()
             self._fetching = None
+
+    async def _wait_for_records(self, subscription: Subscription) -> list[Record]:
+        # It returns with records only, and none may come as long as we are not ready.
+        calm = asyncio.get_running_loop().call_later(CALM_S, self._recovered, "consumer")
+        try:
+            return await subscription.fetch(self._batch_max, self._linger_s)
+        finally:
+            calm.cancel()
 
     async def _process(self, records: Sequence[Record]) -> None:
         """Store and publish; on a data error halve until the poison stands alone and put that aside.
