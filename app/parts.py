@@ -103,7 +103,11 @@ class Parts:
             from app.brokers.kafka import KafkaBroker  # its client takes a third of a second to import
 
             return KafkaBroker(
-                self.settings.kafka, self.supervisor, partitions=o.partitions, append_timeout_s=o.append_timeout_s
+                self.settings.kafka,
+                self.supervisor,
+                self.readiness,
+                partitions=o.partitions,
+                append_timeout_s=o.append_timeout_s,
             )
         return MemoryBroker(o.partitions, o.memory_max_records)
 

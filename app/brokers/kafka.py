@@ -15,7 +15,7 @@ from app.brokers.kafka_appender import Appender
 from app.brokers.kafka_clients import Connection
 from app.brokers.kafka_cluster import Cluster
 from app.brokers.kafka_reader import KafkaSubscription
-from app.lifecycle import Supervisor
+from app.lifecycle import Readiness, Supervisor
 from app.sections import Kafka
 
 
@@ -25,12 +25,20 @@ class KafkaBroker(Broker):
     name = "kafka"
     durable = True
 
-    def __init__(self, options: Kafka, supervisor: Supervisor, *, partitions: int, append_timeout_s: float) -> None:
+    def __init__(
+        self,
+        options: Kafka,
+        supervisor: Supervisor,
+        readiness: Readiness,
+        *,
+        partitions: int,
+        append_timeout_s: float,
+    ) -> None:
         self.partitions = partitions
         self._options = options
         self._supervisor = supervisor
         self._connection = Connection(options)
-        self.cluster = Cluster(self._connection)
+        self.cluster = Cluster(self._connection, readiness)
         self.appender = Appender(self._connection, self.cluster, partitions, append_timeout_s)
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -20,8 +19,8 @@ from aiokafka.errors import (
 
 from app.brokers.kafka_clients import AWAY, Connection, Desk
 from app.errors import Busy, ConfigError
+from app.lifecycle import Readiness
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 AWAY_RETRY_MS = 1000
@@ -63,10 +62,11 @@ class Marks:
 
 
 class Cluster:
-    """Looks at the cluster every `probe_s`; one object of a broker."""
+    """Looks at the cluster every `probe_s`, and tells `/readyz`; one object of a broker."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, readiness: Readiness) -> None:
         self._connection = connection
+        self._readiness = readiness
         self._options = connection.options
         self._desk: Desk | None = None
         self.away = False
@@ -84,10 +84,11 @@ class Cluster:
         """Keep `away` true to the facts, until cancelled."""
         while True:
             await asyncio.sleep(self._options.probe_s)
-            there = await self._look()
-            if there == self.away:
-                log.warning("kafka_there_again" if there else "kafka_away")
-            self.away = not there
+            self.away = not await self._look()
+            if self.away:
+                self._readiness.fail("log", "Kafka does not answer")
+            else:
+                self._readiness.clear("log")
 
     async def marks(self, partitions: Collection[int]) -> Mapping[int, Marks]:
         """Of these partitions. Raises Busy."""

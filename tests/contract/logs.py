@@ -79,7 +79,7 @@ async def kafka_brokers(
     brokers: list[KafkaBroker] = []
 
     async def connect() -> KafkaBroker:
-        broker = KafkaBroker(options, supervisor, partitions=PARTITIONS, append_timeout_s=append_timeout_s)
+        broker = KafkaBroker(options, supervisor, Readiness(), partitions=PARTITIONS, append_timeout_s=append_timeout_s)
         await until_there(broker.start, "Kafka", Readiness(), wait_s=30)
         brokers.append(broker)
         return broker

@@ -12,6 +12,7 @@ from app.brokers.base import Broker, Record, Subscription
 from app.brokers.kafka import KafkaBroker
 from app.brokers.kafka_reader import KafkaSubscription
 from app.errors import AppError, Busy, ConfigError, Internal
+from app.lifecycle import Readiness
 from app.sections import Kafka
 from local.kafka import KafkaServer
 from tests.contract.logs import PARTITIONS, Ownership, kafka_brokers, kafka_options, positions, values
@@ -138,8 +139,10 @@ async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
     async with asyncio.timeout(10):
         with pytest.raises(Busy):
             await subscription.fetch(1, 0) and await subscription.fetch(1, 0) and await subscription.fetch(500, 0)
+    assert broker.cluster._readiness.reasons == {"log": "Kafka does not answer"}
     server.thaw()
     await until_appended(broker, 0, [b"after"])
+    assert broker.cluster._readiness.reasons == {}
     read = values(await take_until(subscription, b"after"), 0)
     assert read[:3] == [b"before", b"0" * 100, b"after"], "what was under way when its time was over is not overtaken"
 
@@ -275,7 +278,7 @@ async def test_a_topic_that_was_made_again_is_fresh(options: Kafka, server: Kafk
 
 
 async def test_a_topic_of_another_size_is_refused(options: Kafka, broker: KafkaBroker) -> None:
-    other = KafkaBroker(options, broker._supervisor, partitions=PARTITIONS + 1, append_timeout_s=1)
+    other = KafkaBroker(options, broker._supervisor, Readiness(), partitions=PARTITIONS + 1, append_timeout_s=1)
     with pytest.raises(ConfigError, match=r"set broker.partitions to 4"):
         await other.start()
 
@@ -291,6 +294,6 @@ async def test_a_missing_topic_is_made_only_when_allowed(server: KafkaServer) ->
 
 async def test_a_cluster_that_is_away_at_the_start_is_busy(options: Kafka, broker: KafkaBroker) -> None:
     nowhere = options.model_copy(update={"bootstrap_servers": ("127.0.0.1:1",)})
-    other = KafkaBroker(nowhere, broker._supervisor, partitions=PARTITIONS, append_timeout_s=1)
+    other = KafkaBroker(nowhere, broker._supervisor, Readiness(), partitions=PARTITIONS, append_timeout_s=1)
     with pytest.raises(Busy):
         await other.start()
