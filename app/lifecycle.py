@@ -75,6 +75,8 @@ class Readiness:
         """Mark `part` as not ready; `reason` is shown on `/readyz`, `cause` (it may name hosts) in the log alone."""
         if part not in self._told:
             self._told.add(part)
+            # What a store said stands behind the error that callers get.
+            cause = getattr(cause, "__cause__", None) or cause
             log.warning("not_ready", part=part, reason=reason, cause=None if cause is None else repr(cause))
         self._reasons[part] = reason
 

@@ -71,7 +71,8 @@ def explained() -> Iterator[None]:
             f"PostgreSQL says: {error}. The user of IM_POSTGRES__DSN must own the database's tables; make it the owner of the database."
         ) from None
     except AppError as error:
-        raise ConfigError(f"The server cannot start: {error.message}.") from error
+        reason = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+        raise ConfigError(f"The server cannot start: {error.message}{reason}.") from error
 
 
 async def migrate_only(settings: Settings) -> None:
