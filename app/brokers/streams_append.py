@@ -94,6 +94,8 @@ class Appender:
             while True:
                 await self._wake_up.wait()
                 self._wake_up.clear()
+                if not self._waiting:
+                    continue  # refused meanwhile
                 batch, self._waiting, self._waiting_records = self._waiting, [], 0
                 try:
                     await self._send(batch)

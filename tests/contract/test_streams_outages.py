@@ -146,3 +146,22 @@ async def test_a_frozen_redis_ends_appends_in_time_with_an_unknown_outcome(
     assert came[-2:] == [b"2", b"4"]
     assert b"3" not in came
     await subscription.close()
+
+
+async def test_what_waited_behind_an_append_that_failed_is_refused_and_nothing_else(
+    connect_breakable: Connect, breakable_valkey: ValkeyProcess
+) -> None:
+    broker = await connect_breakable()
+    await broker.append(0, [b"1"])
+    process = breakable_valkey._process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        first = asyncio.ensure_future(broker.append(0, [b"2"]))
+        await asyncio.sleep(0.1)  # it is under way now
+        second = asyncio.ensure_future(broker.append(1, [b"3"]))
+        ended = await asyncio.gather(first, second, return_exceptions=True)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert [type(error) for error in ended] == [Internal, Busy]
+    await until_appended(broker, 1, b"4")
