@@ -185,7 +185,9 @@ class BatchStore:
 
 def _again() -> Busy:
     """A record came again after a crash and is not stored: it was refused. Its sender may know that, so it is not judged anew."""
-    return Busy("the server was interrupted while it answered this; send it again", retry_after_ms=AGAIN_MS)
+    message = "the server was interrupted while it answered this; send it again"
+    # Unknown, because it may also have been put aside as a dead letter, which an operator can replay.
+    return Busy(message, retry_after_ms=AGAIN_MS, outcome="unknown")
 
 
 def _clean(candidates: Iterable[Send], bodies: Mapping[Key, str], refused: dict[Key, AppError]) -> list[Send]:

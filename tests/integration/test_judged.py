@@ -58,7 +58,7 @@ async def test_a_refusal_is_not_taken_back_when_its_record_comes_again(dsn: str,
         assert again.outcomes[0].repeat
         assert again.outcomes[0].stored == first.outcomes[0].stored
         assert again.outcomes[1].error is not None
-        assert (again.outcomes[1].error.code, again.outcomes[1].error.outcome) == ("busy", "none")
+        assert (again.outcomes[1].error.code, again.outcomes[1].error.outcome) == ("busy", "unknown")
 
         # The sender tries again: another record of the same send, together with the old one.
         sends = [read(fence, refused, 1), read(fence, refused, 2)]
