@@ -4,7 +4,6 @@ import asyncio
 import os
 import resource
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from app.storage.embedded import EmbeddedServers, embedded_servers
 from app.storage.migrate import migrate
 from local.cluster import Broker, Shape, cluster
 from local.node import NodeFailed
+from local.ports import free_ports
 
 READY_S = 60.0
 STOP_S = 30.0
@@ -96,7 +96,7 @@ async def own_server(
     stores: EmbeddedServers, folder: Path, overrides: Mapping[str, str], on_step: Step
 ) -> AsyncIterator[Target]:
     """`run.py serve` in a process of its own; `overrides` are environment variables. Raises BenchError when it does not start."""
-    port, metrics_port = _free_ports(2)
+    port, metrics_port = free_ports(2)
     secret = secrets.token_hex(32)
     environment = {
         **os.environ,
@@ -179,11 +179,3 @@ async def _ready(url: str, process: asyncio.subprocess.Process, log_path: Path) 
 
 def _tail(path: Path) -> str:
     return path.read_text(errors="replace")[-LOG_TAIL_CHARS:].strip() or "it wrote nothing"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

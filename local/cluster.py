@@ -1,7 +1,6 @@
 """A cluster on this machine: real PostgreSQL and Valkey, a broker, and a process per role. For `make cluster`, tests and benchmarks."""
 
 import secrets
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from app.sections import Embedded
 from app.storage.embedded import EmbeddedServers, embedded_servers
 from local.kafka import KafkaServer
 from local.node import Node, OnLine
+from local.ports import free_ports
 
 Broker = Literal["redis_streams", "kafka"]
 
@@ -170,13 +170,3 @@ def _ports(first: int, number: int) -> list[int]:
     if first:
         return list(range(first, first + number))
     return free_ports(number)
-
-
-def free_ports(number: int) -> list[int]:
-    """`number` ports that nobody has now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

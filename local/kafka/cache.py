@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.errors import ConfigError
-from local.kafka.settings import JVM, free_ports, properties
+from local.kafka.settings import JVM, properties
+from local.ports import free_ports
 
 POM = Path(__file__).with_name("pom.xml")
 JAVA_MIN = 17

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from local.kafka.cache import archive, formatted, listens, server_command
-from local.kafka.settings import free_ports, properties
+from local.kafka.settings import properties
+from local.ports import free_ports
 
 START_TIMEOUT_S = 60.0
 """Two seconds on an idle machine; tests and other servers may share the cores."""

@@ -1,6 +1,5 @@
 """How the server is set up: small, quick to start, one machine."""
 
-import socket
 from pathlib import Path
 
 HEAP = "-Xmx512m"
@@ -47,15 +46,3 @@ def properties(data: Path, port: int, controller_port: int) -> str:
         "log.dirs": str(data),
     }
     return "".join(f"{name}={value}\n" for name, value in (SETTINGS | addresses).items())
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody uses now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -12,9 +12,10 @@ import pytest
 
 from app.errors import ConfigError
 from app.storage.embedded import EmbeddedServers, embedded_servers
-from local.cluster import Broker, Cluster, Ports, Shape, add_nodes, free_ports
+from local.cluster import Broker, Cluster, Ports, Shape, add_nodes
 from local.kafka import KafkaServer
 from local.node import Node
+from local.ports import free_ports
 from tests.faults.conftest import Trial
 from tests.faults.process import LIMITS
 from tests.running import PASSWORD
