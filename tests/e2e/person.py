@@ -67,12 +67,16 @@ class Person:
             self.problems.append(f"asked somebody else: {request.url}")
 
     async def register(self, *, at: str = "/register") -> None:
-        """Through the page; `at` may carry a fragment. Afterwards the web app is there."""
+        """Through the page; `at` may carry a fragment. Afterwards the web app is there and has been connected."""
         await self.page.goto(self.url + at)
         await self.page.locator("#username").fill(self.username)
         await self.page.locator("#password").fill(PASSWORD)
         await self.page.locator("form button").click()
-        await self.page.locator(".sidebar").wait_for()
+        await self.connected()
+
+    async def connected(self) -> None:
+        """Wait until the groups are known, by the first connection of the page."""
+        await self.page.locator(".sidebar").locator(".nothing, .group-row").first.wait_for(state="attached")
 
     # Finding things
 

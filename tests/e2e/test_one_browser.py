@@ -46,7 +46,7 @@ async def test_a_new_session_in_another_tab_is_taken_over(new_person: NewPerson)
     await other.page.locator("#username").fill(ann.username)
     await other.page.locator("#password").fill(PASSWORD)
     await other.page.locator("form button").click()
-    await other.page.locator(".sidebar").wait_for()
+    await other.connected()
     await ann.context.add_cookies(await other.context.cookies())  # type: ignore[arg-type]  # what it gives is what it takes
     await go_online(ann)
     await expect(ann.page.get_by_text("No connection.")).to_have_count(0)
@@ -92,7 +92,7 @@ async def test_a_wrong_clock_neither_shortens_nor_lifts_a_mute(new_person: NewPe
     for person, wrong_by in ((ann, -2 * HOUR_MS), (bob, 2 * HOUR_MS)):
         await person.context.add_init_script(f"{{ const now = Date.now; Date.now = () => now() + {wrong_by}; }}")
         await person.page.reload()
-        await person.page.locator(".sidebar").wait_for()
+        await person.connected()
     await ann.create_group("Clocks")
     await bob.join(await ann.invite_link())
     await ann.button("Members").click()

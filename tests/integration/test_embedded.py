@@ -25,7 +25,7 @@ from app.settings import ROOT
 from app.storage.embedded import EmbeddedServers, embedded_servers
 
 # Starting is allowed to block: nothing is served yet.
-pytestmark = [pytest.mark.timeout(90), pytest.mark.may_block]
+pytestmark = [pytest.mark.timeout(200), pytest.mark.may_block]
 
 OPTIONS = Embedded(
     start_timeout_s=30,
@@ -34,7 +34,7 @@ OPTIONS = Embedded(
     valkey_max_memory_mb=32,
     log_max_bytes=1_000_000,
 )
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 RUNNER = """
 import asyncio, sys
 from pathlib import Path
