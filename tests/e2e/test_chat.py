@@ -1,5 +1,8 @@
 """People talk."""
 
+import re
+from datetime import UTC, datetime, timedelta
+
 from playwright.async_api import expect
 
 from tests.e2e.conftest import NewPerson
@@ -57,6 +60,21 @@ async def test_unread_typing_and_drafts(new_person: NewPerson) -> None:
     await expect(bob.composer).to_have_value("half a thought")
     await bob.page.reload()
     await expect(bob.composer).to_have_value("half a thought")
+
+
+async def test_days_stand_between_messages(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    await ann.page.clock.install()
+    await ann.create_group("Diary")
+    await ann.say("now")
+    await ann.sees("now")
+    days = ann.page.locator(".day")
+    await expect(days).to_have_text(["Today"])
+    for age, label in ((1, "Yesterday"), (3, re.compile(r" \d+$")), (400, re.compile(r", 20\d\d$"))):
+        await ann.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=age))
+        await ann.page.reload()
+        await ann.sees("now")
+        await expect(days).to_have_text([label])
 
 
 async def test_2000_characters_and_not_one_more(new_person: NewPerson) -> None:

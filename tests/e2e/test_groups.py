@@ -1,5 +1,6 @@
 """Finding groups, keeping up with many messages, and what owners decide."""
 
+import re
 from pathlib import Path
 
 import aiohttp
@@ -44,7 +45,8 @@ async def test_newcomers_find_a_group_and_what_was_missed(new_person: NewPerson,
     await ann.page.locator("article[data-seq]").first.wait_for()
     await scroller.evaluate("(element) => element.scrollTo(0, 0)")
     latest = ann.page.locator(".to-latest")
-    await expect(latest).to_be_visible()
+    await expect(latest).to_have_text(re.compile(r"^\d+ new messages$"))
+    await ann.check_axe()
     await latest.click()
     await ann.sees(f"wave {MANY - 1}")
     await expect(row.locator(".badge")).to_have_count(0)
@@ -84,6 +86,10 @@ async def test_owners_decide_and_are_asked_first(new_person: NewPerson) -> None:
     await bob.button("Close").click()
     await bob.say("I am called otherwise now")
     await expect(ann.page.locator("article").last).to_contain_text("I am called otherwise now")
+    await expect(bob.page.locator("article.head .name").last).to_have_text("Bob the Third")
+    # Names are read with the page; a new one is no event.
+    await ann.page.reload()
+    await expect(ann.page.locator("article.head .name").last).to_have_text("Bob the Third")
     await bob.button("About this group").click()
     await bob.button("Disband group").click()
     await expect(bob.dialog).to_contain_text("This cannot be undone.")

@@ -101,48 +101,18 @@ async def test_looks_can_be_chosen(new_person: NewPerson) -> None:
     assert "?" not in ann.page.url
 
 
-async def test_with_the_keyboard_alone(new_person: NewPerson) -> None:
-    ann, bob = await new_person("Ann"), await new_person("Bob")
-    press = ann.page.keyboard.press
-
-    async def tab_to(name: str) -> None:
-        for _ in range(30):
-            await press("Tab")
-            focused = await ann.page.evaluate(
-                "(document.activeElement.ariaLabel ?? '') + ' ' + document.activeElement.innerText"
-            )
-            if name in focused:
-                return
-        raise AssertionError(f"{name} cannot be reached with Tab")
-
-    await tab_to("New group")
-    await press("Enter")
-    await ann.dialog.wait_for()
-    await expect(ann.dialog.get_by_label("Name")).to_be_focused()
-    await ann.page.keyboard.type("By hand")
-    await tab_to("Create group")
-    await press("Enter")
-    await expect(ann.composer).to_be_focused()
-    await ann.page.keyboard.type("no mouse needed")
-    await press("Enter")
-    await ann.sees("no mouse needed")
-    await tab_to("About this group")
-    await press("Enter")
-    await ann.dialog.wait_for()
-    await tab_to("Invite link")
-    await press("Enter")
-    link = await ann.dialog.get_by_label("Invite link").input_value()
-    await press("Escape")
-    # The focus is back where it came from.
-    await expect(ann.button("About this group")).to_be_focused()
-    await bob.join(link)
-    await bob.say("hello")
-    await ann.sees("hello")
-    await tab_to("Messages")
-    await press("Home")
-    await press("End")
-    await ann.create_group("Second")
-    await ann.page.locator(".group-row").first.focus()
-    await press("ArrowDown")
-    await press("Enter")
-    await ann.sees("no mouse needed")
+async def test_nothing_moves_by_itself(new_person: NewPerson) -> None:
+    """So nobody has to ask for reduced motion: no transition, no animation, no smooth scrolling."""
+    moving = """
+    [...document.querySelectorAll("*")].filter((one) => {
+      const style = getComputedStyle(one);
+      return /[1-9]/.test(style.transitionDuration + style.animationDuration) || style.scrollBehavior !== "auto";
+    }).map((one) => one.outerHTML.slice(0, 100))
+    """
+    ann = await new_person("Ann")
+    await ann.create_group("Still")
+    await ann.say("calm")
+    await ann.sees("calm")
+    await ann.button("Profile and settings").click()
+    assert await ann.page.evaluate(moving) == []
+    assert await ann.page.evaluate("document.getAnimations().length") == 0

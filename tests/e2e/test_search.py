@@ -54,6 +54,25 @@ async def test_from_a_word_to_the_place_where_it_was_said(new_person: NewPerson,
     await expect(field).to_have_count(0)
 
 
+async def test_in_one_group_or_in_all(new_person: NewPerson) -> None:
+    ann = await new_person("Ann")
+    for name in ("Kitchen", "Cellar"):
+        await ann.create_group(name)
+        await ann.say(f"the lamp in the {name.lower()} flickers")
+        await ann.sees("flickers")
+    await ann.button("Search").first.click()
+    await ann.page.get_by_role("searchbox", name="Search messages").fill("lamp")
+    results, here = ann.page.locator(".results li"), ann.page.get_by_label("Only in this group")
+    await expect(results.locator(".where .name")).to_have_text(["Cellar", "Kitchen"])
+    await here.check()
+    await expect(results.locator(".where .name")).to_have_text(["Cellar"])
+    await ann.group_row("Kitchen").click()
+    # "This group" is the one on screen.
+    await expect(results.locator(".where .name")).to_have_text(["Kitchen"])
+    await here.uncheck()
+    await expect(results).to_have_count(2)
+
+
 async def test_on_a_phone_a_result_shows_the_conversation(new_person: NewPerson) -> None:
     ann = await new_person("Ann", viewport=PHONE, has_touch=True)
     await ann.create_group("Pocket")
