@@ -23,7 +23,8 @@ from bench.scenarios import Scenario, shapes_of
 from bench.seed import seed
 from bench.server import BenchError, Target, own_cluster, own_server, own_stores, raise_open_files
 from bench.show import Screen, table
-from local.cluster import Broker, BrokerKind
+from local.cluster import BrokerKind
+from local.cluster import Shape as Nodes
 
 SPARE_FILES = 200
 """Open files a process needs beside its connections."""
@@ -32,14 +33,14 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class Where:
-    """Which server: an existing one, or (without `url`) one of our own; with `broker` its roles in processes of their own."""
+    """Which server: an existing one, or (without `url`) one of our own; with `cluster` its roles in processes of their own."""
 
     url: str
     dsn: str
     secret: str
     pid: int | None
     overrides: dict[str, str]
-    broker: Broker | None = None
+    cluster: Nodes | None = None
 
 
 async def compare(
@@ -75,12 +76,12 @@ async def measure(
         for number in range(runs):
             title = f"{name} {number + 1}/{runs}" if runs > 1 else name
             with Screen(console, title) as screen:
-                if not (where.url or where.broker) and stores is None:
+                if not (where.url or where.cluster) and stores is None:
                     stores = await stack.enter_async_context(own_stores(folder / "stores", screen.step))
                 async with AsyncExitStack() as server:
                     overrides = raised_limits(shape) | where.overrides
-                    if where.broker:
-                        own = own_cluster(where.broker, folder / f"cluster-{number}", overrides, screen.step)
+                    if where.cluster:
+                        own = own_cluster(where.cluster, folder / f"cluster-{number}", overrides, screen.step)
                         target = await server.enter_async_context(own)
                     elif stores is None:
                         target = Target(where.url.rstrip("/"), where.dsn, where.secret, where.pid)
@@ -151,8 +152,10 @@ def main(
     ] = None,
     broker: Annotated[
         BrokerKind | None,
-        typer.Option("--cluster", help="roles in processes of their own: 1 api, 2 gateways, 2 consumers, on this"),
+        typer.Option("--cluster", help="roles in processes of their own, 1 api and some of the others, on this"),
     ] = None,
+    gateways: Annotated[int, typer.Option(help="of --cluster", min=1)] = 2,
+    consumers: Annotated[int, typer.Option(help="of --cluster", min=1)] = 2,
     versus: Annotated[
         list[str] | None,
         typer.Option(help="run with this setting, too, in turn with the others: section.key=value"),
@@ -160,6 +163,9 @@ def main(
     profile: Annotated[
         Path | None, typer.Option(help="sample the server under load with py-spy: .svg, .json (speedscope), .txt (raw)")
     ] = None,
+    profile_role: Annotated[
+        str, typer.Option(help="with --cluster: profile the first gateway, consumer or api")
+    ] = "gateway",
     json_file: Annotated[Path | None, typer.Option("--json", help="write all figures there")] = None,
     keep: Annotated[Path | None, typer.Option(help="folder for histories and logs; default: temporary")] = None,
 ) -> None:
@@ -175,7 +181,9 @@ def main(
         "body_chars": body_chars,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options = Options(processes, connect_rate, connect_timeout, readers, check, random_seed, profile=profile)
+    options = Options(processes, connect_rate, connect_timeout, readers, check, random_seed)
+    options = dataclasses.replace(options, profile=profile, profile_role=profile_role)
+    cluster = Nodes(broker.value, gateways=gateways, consumers=consumers) if broker else None
     report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "scenarios": {}}
     failed = False
     try:
@@ -185,7 +193,7 @@ def main(
             raise BenchError("--cluster starts processes of our own: leave --url out.")
         if url and versus:
             raise BenchError("--versus compares servers of our own: leave --url out.")
-        where = Where(url, dsn, secret, pid, _overrides(override or []), broker.value if broker else None)
+        where = Where(url, dsn, secret, pid, _overrides(override or []), cluster)
         for name, base in shapes_of(scenario).items():
             shape = msgspec.structs.replace(base, **changes)
             _check_open_files(shape.users, processes, console)

@@ -39,6 +39,8 @@ class Options:
     """How long answers and deliveries may be outstanding after the load."""
     profile: Path | None = None
     """Where py-spy writes a profile of the server under load: .svg, .json (speedscope) or .txt (raw)."""
+    profile_role: str = "gateway"
+    """Whose process that is, where the roles have their own."""
 
 
 class Watcher(Protocol):
@@ -140,7 +142,7 @@ async def run_once(
         measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
         if len(members) == failures.total():
             raise BenchError(f"Nobody could connect to {target.ws_urls}: {dict(failures)}.")
-        async with profiled(options.profile, target.pid, shape.duration_s):
+        async with profiled(options.profile, target.process(options.profile_role), shape.duration_s):
             await run.load(shape, options, measured)
         for worker in workers:
             worker.order(Finish())

@@ -16,7 +16,7 @@ from app import settings
 from app.settings import ROOT
 from app.storage.embedded import EmbeddedServers, embedded_servers
 from app.storage.migrate import migrate
-from local.cluster import Broker, Shape, cluster
+from local.cluster import Shape, cluster
 from local.node import NodeFailed
 from local.ports import free_ports
 
@@ -39,7 +39,7 @@ class Target:
     dsn: str
     secret: str
     pid: int | None
-    """The server's process, when it can be measured; with roles apart, that of the first gateway."""
+    """The server's process, when it can be measured and there is only one."""
     roles: Mapping[int, str] = field(default_factory=dict)
     """Process → role, where the roles are processes of their own."""
     gateways: Sequence[str] = ()
@@ -61,6 +61,10 @@ class Target:
     def measured(self) -> Mapping[int, str]:
         """Process → role of everything that can be measured."""
         return self.roles or ({} if self.pid is None else {self.pid: "server"})
+
+    def process(self, role: str) -> int | None:
+        """The first process of a role, or the one that has all."""
+        return next((pid for pid, each in self.roles.items() if each == role), self.pid)
 
     @property
     def api_url(self) -> str:
@@ -134,12 +138,12 @@ async def own_server(
 
 @asynccontextmanager
 async def own_cluster(
-    broker: Broker, folder: Path, overrides: Mapping[str, str], on_step: Step
+    shape: Shape, folder: Path, overrides: Mapping[str, str], on_step: Step
 ) -> AsyncIterator[Target]:
-    """Roles in processes of their own on a broker: an api, two gateways, two consumers, with stores of their own below `folder`."""
+    """Roles in processes of their own, with stores of their own below `folder`."""
     environment = {"IM_LOG__LEVEL": "warning", "IM_LOG__FORMAT": "json", **overrides}
     config = settings.load()
-    async with cluster(folder, Shape(broker), config.embedded, environment=environment, on_step=on_step) as running:
+    async with cluster(folder, shape, config.embedded, environment=environment, on_step=on_step) as running:
         on_step("Starting the roles …")
         try:
             await running.start()
@@ -151,7 +155,7 @@ async def own_cluster(
             running.url,
             running.dsn,
             running.secret,
-            gateways[0].pid,
+            None,
             roles={node.pid: node.role for node in nodes},
             gateways=[node.url for node in gateways],
             nodes=[node.url for node in nodes],
