@@ -88,7 +88,7 @@ async def dsn(servers: EmbeddedServers) -> AsyncIterator[str]:
 @pytest.fixture
 async def redis_url(servers: EmbeddedServers) -> str:
     """An empty Valkey that no other test uses meanwhile."""
-    client = Redis.from_url(servers.redis_url)
+    client = connect(servers.redis_url, pool_max=1, connect_timeout_s=5, command_timeout_s=5)
     await client.flushall()
     await client.aclose()
     return servers.redis_url

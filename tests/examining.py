@@ -13,7 +13,7 @@ from app.doctor.feature import build_doctor
 from app.roles import PARTS
 from app.settings import Settings, load
 from app.storage.postgres import Postgres
-from app.storage.redis import Redis
+from app.storage.redis import Redis, connect
 from tests.running import serving, settings_for
 
 INDEXED_S = 20.0
@@ -49,7 +49,7 @@ async def made_sample(dsn: str, redis_url: str) -> AsyncIterator[Sample]:
         async with asyncio.timeout(INDEXED_S):
             while await postgres.fetchval("SELECT coalesce(sum(indexed_seq), 0) FROM search_progress") < 9:
                 await asyncio.sleep(0.02)
-    client = Redis.from_url(redis_url)
+    client = connect(redis_url, pool_max=2, connect_timeout_s=5, command_timeout_s=5)
     keys = {key: await client.dump(key) or b"" async for key in client.scan_iter(match="Group:*")}
     await client.aclose()
     yield Sample(dsn, keys, int(group), int(other), int(ann.id), int(bob.id), int(cid.id))

@@ -100,11 +100,8 @@ class RedisStreamsBroker(Broker):
 
     async def backlog(self) -> Mapping[int, int]:
         """The lengths of the streams: what is committed is trimmed."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for partition in range(self.partitions):
-            pipeline.xlen(stream_key(partition))
         try:
-            return dict(enumerate(await pipeline.execute()))
+            return dict(enumerate(await self._redis.run([("XLEN", stream_key(p)) for p in range(self.partitions)])))
         except ERRORS as error:
             raise away(error) from error
 

@@ -34,13 +34,8 @@ class Proposer:
         self._metrics = metrics
 
     async def propose(self, counts: Mapping[int, int]) -> dict[int, int]:
-        """Ask for `counts` numbers for each group, in one pipeline. Returns the last number proposed, by group."""
-        if not counts:
-            return {}
-        pipeline = self._redis.pipeline(transaction=False)
-        for group_id, count in counts.items():
-            pipeline.incrby(_key(group_id), count)
-        ends = await pipeline.execute()
+        """Ask for `counts` numbers for each group, in one write. Returns the last number proposed, by group."""
+        ends = await self._redis.run([("INCRBY", _key(group_id), count) for group_id, count in counts.items()])
         return dict(zip(counts, ends, strict=True))
 
     async def correct(self, proposed: Mapping[int, int], committed: Mapping[int, int]) -> None:
@@ -53,10 +48,7 @@ class Proposer:
 
     async def counters(self, group_ids: Sequence[int]) -> dict[int, str]:
         """The counters as they stand, as text; groups without one are absent."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for group_id in group_ids:
-            pipeline.get(_key(group_id))
-        found = await pipeline.execute(raise_on_error=False)
+        found = await self._redis.run([("GET", _key(group_id)) for group_id in group_ids], errors=True)
         return {group: _text(value) for group, value in zip(group_ids, found, strict=True) if value is not None}
 
     async def replace(self, seen: Mapping[int, str], heads: Mapping[int, int]) -> None:
@@ -67,10 +59,7 @@ class Proposer:
 
     async def drop(self, group_ids: Sequence[int]) -> None:
         """Forget counters: the next proposal does not fit, and is put right."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for group_id in group_ids:
-            pipeline.unlink(_key(group_id))
-        await pipeline.execute()
+        await self._redis.run([("UNLINK", _key(group_id)) for group_id in group_ids])
 
     async def raise_to(self, heads: Mapping[int, int]) -> None:
         """Lift counters that are there and below these committed numbers."""

@@ -65,7 +65,7 @@ async def test_records_of_an_emptied_log_are_read_though_its_clock_went_back(
     hour_ahead = int(time.time() * 1000) + 3_600_000
     await broker.append(0, [b"1"])
     await redis.xtrim("Log:{0}", maxlen=0)
-    await redis.execute_command("XSETID", "Log:{0}", f"{hour_ahead}-0")  # type: ignore[no-untyped-call]  # redis-py
+    await redis.execute_command("XSETID", "Log:{0}", f"{hour_ahead}-0")
     await broker.append(0, [b"2"])
     subscription = await broker.subscribe(ownership)
     [record] = await until_read(subscription, b"2")
@@ -207,7 +207,7 @@ async def test_offsets_rise_though_the_clock_of_redis_stands_still(connect_strea
     subscription = await broker.subscribe(Ownership())
     await broker.append(0, [b"0"])
     hour_ahead = int(time.time() * 1000) + 3_600_000
-    await redis.execute_command("XSETID", "Log:{0}", f"{hour_ahead}-{(1 << 19) - 2}")  # type: ignore[no-untyped-call]  # redis-py
+    await redis.execute_command("XSETID", "Log:{0}", f"{hour_ahead}-{(1 << 19) - 2}")
     for number in range(1, 5):
         await broker.append(0, [b"%d" % number])
     records = await until_read(subscription, b"0", b"1", b"2", b"3", b"4")

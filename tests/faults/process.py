@@ -15,7 +15,7 @@ import aiohttp
 import psutil
 
 from app.settings import ROOT
-from app.storage.redis import Redis
+from app.storage.redis import Redis, connect
 from tests.services import server_folder
 
 READY_S = 40.0
@@ -152,7 +152,8 @@ class ServerProcess:
     @asynccontextmanager
     async def valkey(self) -> AsyncIterator[Redis]:
         """A client on the embedded Valkey."""
-        client = Redis.from_url(f"unix://{self.folder}/data/run/valkey.sock?db=0")
+        url = f"unix://{self.folder}/data/run/valkey.sock?db=0"
+        client = connect(url, pool_max=2, connect_timeout_s=5, command_timeout_s=5)
         try:
             yield client
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from app.modules.groups.handlers import GroupHandlers
 from app.modules.messages.handlers import MessageHandlers
@@ -15,7 +16,6 @@ from app.modules.search.handlers import SearchHandlers
 from app.protocol.endpoint import Endpoint
 from app.storage.embedded import EmbeddedServers
 from app.storage.postgres import Postgres
-from app.storage.redis import Redis
 from tests.running import Server, User, serving, settings_for
 from tests.services import database_like
 

@@ -65,7 +65,7 @@ async def inflict(harm: Damage, sample: Sample, redis: Redis) -> Mapping[str, in
         await connection.execute(harm.sql.format(**ids, at=f"group_id = {sample.group} AND seq"))
     await connection.close()
     for command in harm.redis:
-        await redis.execute_command(*command.format(**ids).split())  # type: ignore[no-untyped-call]  # redis-py has no types here
+        await redis.execute_command(*command.format(**ids).split())
     return ids
 
 

@@ -40,18 +40,18 @@ class HotCache:
 
     async def items_between(self, ranges: Mapping[int, tuple[int, int]]) -> dict[int, list[bytes]]:
         """Complete ranges only: group → items from first to last seq; groups that are not complete here are left out."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for group, (first, last) in ranges.items():
-            pipeline.zrange(_key(group), first, last, byscore=True, withscores=True)
+        commands = [
+            ("ZRANGE", _key(group), first, last, "BYSCORE", "WITHSCORES") for group, (first, last) in ranges.items()
+        ]
         try:
-            answers = await pipeline.execute()
+            answers = await self._redis.run(commands)
         except ERRORS as error:
             log.warning("hot_cache_unavailable", error=str(error))
             return {}
         found = {}
-        for (group, (first, last)), pairs in zip(ranges.items(), answers, strict=True):
-            if [int(score) for _, score in pairs] == list(range(first, last + 1)):
-                found[group] = [item for item, _ in pairs]
+        for (group, (first, last)), flat in zip(ranges.items(), answers, strict=True):
+            if [int(float(score)) for score in flat[1::2]] == list(range(first, last + 1)):
+                found[group] = flat[::2]
         return found
 
     async def contents(self, group_ids: Sequence[int]) -> dict[int, list[tuple[float, bytes]] | None]:
@@ -59,22 +59,21 @@ class HotCache:
 
         Raises redis errors when Redis is away.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for group_id in group_ids:
-            pipeline.zrange(_key(group_id), -self._size - 1, -1, withscores=True)
+        commands = [("ZRANGE", _key(group_id), -self._size - 1, -1, "WITHSCORES") for group_id in group_ids]
         found: dict[int, list[tuple[float, bytes]] | None] = {}
-        for group_id, pairs in zip(group_ids, await pipeline.execute(raise_on_error=False), strict=True):
-            if isinstance(pairs, UNAVAILABLE):
-                raise pairs
-            found[group_id] = None if isinstance(pairs, Exception) else [(score, item) for item, score in pairs]
+        for group_id, flat in zip(group_ids, await self._redis.run(commands, errors=True), strict=True):
+            if isinstance(flat, UNAVAILABLE):
+                raise flat
+            found[group_id] = (
+                None
+                if isinstance(flat, Exception)
+                else [(float(score), item) for item, score in zip(flat[::2], flat[1::2], strict=True)]
+            )
         return found
 
     async def drop(self, group_ids: Sequence[int]) -> None:
         """Forget what is cached of these groups; PostgreSQL answers until it is filled again."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for group_id in group_ids:
-            pipeline.unlink(_key(group_id))
-        await pipeline.execute()
+        await self._redis.run([("UNLINK", _key(group_id)) for group_id in group_ids])
 
     def may_hold(self, first: int, last_seq: int) -> bool:
         """Whether a range that starts at `first` can be in the cache of a group whose last message is `last_seq`."""
