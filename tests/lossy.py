@@ -3,8 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from types import MappingProxyType
 
-from app.delivery.base import Channel
+from app.delivery.base import ByNode, Channel
 from app.delivery.memory import MemoryDelivery
 from app.protocol.magpie_pb2 import Blob
 
@@ -21,19 +22,20 @@ class LossyDelivery(MemoryDelivery):
         self.passed: Counter[Channel] = Counter()
         self._closed: Counter[tuple[Channel, str]] = Counter()
 
-    async def publish(self, channel: Channel, blob: Blob) -> None:
+    async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         stream = (channel, blob.publisher)
         if self.lose(channel, blob):
             self.lost += 1
             if not self.holes:
                 self._closed[stream] += 1
+            await self.answer(answers)
             return
         if self._closed[stream]:
             numbered = Blob()
             numbered.CopyFrom(blob)
             numbered.number -= self._closed[stream]
             blob = numbered
-        await super().publish(channel, blob)
+        await super().publish(channel, blob, answers)
         self.passed[channel] += 1
 
     async def without_holes(self) -> None:

@@ -51,9 +51,11 @@ class BatchPublisher:
                 for group, found in by_group.items()
                 for run in _runs(found)
             ]
-            if parts and not await self._publisher.messages(parts):
+            answers = _answers(batch.outcomes)
+            if not parts:
+                await self._delivery.answer(answers)
+            elif not await self._publisher.messages(parts, answers):
                 raise DeliveryUnavailable("messages were not published")
-            await self._delivery.answer(_answers(batch.outcomes))
         self._count(batch.outcomes)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:

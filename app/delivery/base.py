@@ -9,9 +9,13 @@ new publisher, or is told `on_reconnected` compares its groups with the store.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from app.protocol.magpie_pb2 import Answers, Blob
+
+ByNode = Mapping[str, Sequence[Answers]]
+"""Answers by node id."""
 
 
 class DeliveryUnavailable(Exception):
@@ -51,12 +55,12 @@ class Delivery(ABC):
         """
 
     @abstractmethod
-    async def publish(self, channel: Channel, blob: Blob) -> None:
-        """Hand a blob to every gateway. Raises DeliveryUnavailable."""
+    async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
+        """Hand a blob to every gateway, then answers to nodes, in one round trip. Raises DeliveryUnavailable."""
 
     @abstractmethod
-    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
-        """Hand answers to nodes, by node id, in one round trip. Raises DeliveryUnavailable."""
+    async def answer(self, answers: ByNode) -> None:
+        """Hand answers to nodes in one round trip. Raises DeliveryUnavailable."""
 
     @abstractmethod
     async def stop(self) -> None:

@@ -1,9 +1,10 @@
 """Delivery inside one process, for `role = all`: a call."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from types import MappingProxyType
 
-from app.delivery.base import Channel, Delivery, Receiver
-from app.protocol.magpie_pb2 import Answers, Blob
+from app.delivery.base import ByNode, Channel, Delivery, Receiver
+from app.protocol.magpie_pb2 import Blob
 
 
 class MemoryDelivery(Delivery):
@@ -18,12 +19,13 @@ class MemoryDelivery(Delivery):
         """Remember the receiver."""
         self._node_id, self._receiver, self._channels = node_id, receiver, channels
 
-    async def publish(self, channel: Channel, blob: Blob) -> None:
+    async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         """Call the receiver."""
         if self._receiver is not None and channel in self._channels:
             self._receiver.on_blob(channel, blob)
+        await self.answer(answers)
 
-    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
+    async def answer(self, answers: ByNode) -> None:
         """Call the receiver with the answers for this node; there is no other node."""
         if self._receiver is not None:
             for mine in answers.get(self._node_id, ()):

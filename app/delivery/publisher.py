@@ -7,11 +7,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from time import monotonic
+from types import MappingProxyType
 from uuid import UUID
 
 import structlog
 
-from app.delivery.base import Channel, Delivery, DeliveryUnavailable
+from app.delivery.base import ByNode, Channel, Delivery, DeliveryUnavailable
 from app.metrics import Metrics
 from app.protocol.magpie_pb2 import Blob, Event, GroupMessages, Head, Revoke
 
@@ -43,11 +44,16 @@ class Publisher:
         self._locks = {channel: asyncio.Lock() for channel in Channel}
         self._active: OrderedDict[int, tuple[float, Head]] = OrderedDict()
 
-    async def messages(self, groups: Sequence[GroupMessages]) -> bool:
-        """Publish stored messages. False: not handed over in full, try again (receivers drop what they have)."""
+    async def messages(self, groups: Sequence[GroupMessages], answers: ByNode) -> bool:
+        """Publish stored messages and, with the last of them, answers.
+
+        False: not handed over in full, try again (receivers drop what they have).
+        """
         delivered = True
-        for blob in self._split(groups):
+        *blobs, last = self._split(groups)
+        for blob in blobs:
             delivered = await self._publish(Channel.GROUP, blob) and delivered
+        delivered = await self._publish(Channel.GROUP, last, answers) and delivered
         # After the messages: a head that overtakes them would announce them as a gap.
         for group in groups:
             self._touch(group.group_id, group.first_seq + len(group.items) - 1, group.access_version)
@@ -115,13 +121,13 @@ class Publisher:
         if size:
             yield blob
 
-    async def _publish(self, channel: Channel, blob: Blob) -> bool:
+    async def _publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> bool:
         # Numbers must arrive in order, so numbering and handing over are one step.
         async with self._locks[channel]:
             self._numbers[channel] += 1
             blob.publisher, blob.number = self._boot_id, self._numbers[channel]
             try:
-                await self._delivery.publish(channel, blob)
+                await self._delivery.publish(channel, blob, answers)
             except DeliveryUnavailable as error:
                 log.warning("blob_not_published", channel=str(channel), number=blob.number, error=str(error))
                 return False

@@ -5,14 +5,15 @@ Publishing and subscribing use a connection each, so the order of the calls is t
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
 from redis.asyncio.client import PubSub
 
-from app.delivery.base import Channel, Delivery, DeliveryUnavailable, Receiver
+from app.delivery.base import ByNode, Channel, Delivery, DeliveryUnavailable, Receiver
 from app.lifecycle import Readiness, Supervisor
 from app.protocol.magpie_pb2 import Answers, Blob
 from app.storage.redis import ERRORS, Redis
@@ -54,22 +55,17 @@ class RedisPubSubDelivery(Delivery):
         self._task = self._supervisor.spawn(self._listen(names, receiver, live), "delivery_subscription")
         await live.wait()
 
-    async def publish(self, channel: Channel, blob: Blob) -> None:
-        """PUBLISH one blob."""
-        payload = blob.SerializeToString()
-        await self._hand_over(lambda: self._publisher.publish(str(channel), payload))
+    async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
+        """PUBLISH the blob and to every node in one write, so that a gateway reads them in one go."""
+        await self._hand_over([(str(channel), blob.SerializeToString()), *_to_nodes(answers)])
 
-    async def answer(self, answers: Mapping[str, Sequence[Answers]]) -> None:
-        """PUBLISH to every node in one pipeline."""
-        pipeline = self._publisher.pipeline(transaction=False)
-        for node_id, batches in answers.items():
-            for batch in batches:
-                pipeline.publish(_node_channel(node_id), batch.SerializeToString())
-        await self._hand_over(pipeline.execute)
+    async def answer(self, answers: ByNode) -> None:
+        """PUBLISH to every node in one write."""
+        await self._hand_over(_to_nodes(answers))
 
-    async def _hand_over(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def _hand_over(self, payloads: Iterable[tuple[str, bytes]]) -> None:
         try:
-            await call()
+            await self._publisher.run([("PUBLISH", channel, payload) for channel, payload in payloads])
         except ERRORS as error:
             raise DeliveryUnavailable(f"Redis: {error}") from error
 
@@ -120,6 +116,10 @@ class RedisPubSubDelivery(Delivery):
             await self._supervisor.end(self._task, self._timeout_s)
         await self._publisher.aclose()
         await self._subscriber.aclose()
+
+
+def _to_nodes(answers: ByNode) -> Iterator[tuple[str, bytes]]:
+    return ((_node_channel(node), batch.SerializeToString()) for node, batches in answers.items() for batch in batches)
 
 
 def _node_channel(node_id: str) -> str:

@@ -19,15 +19,18 @@ class Heard:
     def __init__(self) -> None:
         self.blobs: list[tuple[Channel, int]] = []
         self.answers: list[int] = []
+        self.order: list[str] = []
         self.reconnects = 0
         self.changed = asyncio.Event()
 
     def on_blob(self, channel: Channel, blob: Blob) -> None:
         self.blobs.append((channel, blob.number))
+        self.order.append("blob")
         self.changed.set()
 
     def on_answers(self, answers: Answers) -> None:
         self.answers += [answer.request_id for answer in answers.answers]
+        self.order.append("answers")
         self.changed.set()
 
     def on_reconnected(self) -> None:
@@ -103,6 +106,15 @@ async def test_answers_reach_their_node_and_no_other(node: Node) -> None:
     await delivery.publish(Channel.GROUP, Blob(publisher="p", number=1))
     await heard.until(lambda: len(heard.blobs) == 1)
     assert heard.answers == [1, 2]
+
+
+async def test_answers_travel_with_a_blob_and_behind_it(node: Node) -> None:
+    delivery, heard = await node("n1")
+    for number in range(1, 51):
+        answers = {"n1": [Answers(boot_id="b", answers=[Answer(request_id=number)])], "elsewhere": [Answers()]}
+        await delivery.publish(Channel.GROUP, Blob(publisher="p", number=number), answers)
+    await heard.until(lambda: len(heard.answers) == 50)
+    assert heard.order == [kind for _ in range(50) for kind in ("blob", "answers")]
 
 
 async def test_without_a_receiver_publishing_still_works(supervisor: Supervisor, redis_url: str) -> None:
