@@ -167,8 +167,12 @@ class KafkaSubscription(Subscription):
             await self._pause(wait_s)
             return self._waiting
         try:
-            if not self._waiting:
-                self._take_in(await self._poll(self.member, wait_s, at_most))
+            missing = at_most - self._waiting
+            if missing > 0:
+                found = await self._poll(self.member, 0 if self._waiting else wait_s, missing)
+                self._take_in(found)
+                if len(found) < missing:
+                    return self._waiting  # all there is
             # In turn, so that a partition with much in it does not keep others from being read.
             for partition in [
                 p for p, owned in self._owned.items() if len(owned.waiting) < at_most // len(self._owned) + 1
