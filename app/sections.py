@@ -25,9 +25,17 @@ def _web_address(value: str) -> str:
 
 def _gateway(value: str) -> str:
     node, _, url = value.partition("=")
-    if not node or urlsplit(url).scheme not in ("ws", "wss") or not urlsplit(url).netloc:
+    parts = urlsplit(url)
+    if not node or parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path in ("", "/"):
         raise ValueError("must look like node=wss://host/ws")
     return value
+
+
+def _each_once(gateways: tuple[str, ...]) -> tuple[str, ...]:
+    nodes = [gateway.partition("=")[0] for gateway in gateways]
+    if twice := next((node for node in nodes if nodes.count(node) > 1), None):
+        raise ValueError(f"names {twice} twice")
+    return gateways
 
 
 def _network(value: str) -> str:
@@ -269,7 +277,9 @@ class Gateway(Section):
 
     node_id: str
     public_ws_url: str
-    nodes: Annotated[tuple[Annotated[str, AfterValidator(_gateway)], ...], BeforeValidator(as_list)]
+    nodes: Annotated[
+        tuple[Annotated[str, AfterValidator(_gateway)], ...], BeforeValidator(as_list), AfterValidator(_each_once)
+    ]
     max_connections: Count
     connections_per_user: Count
     admission_per_second: Count

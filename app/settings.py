@@ -120,11 +120,18 @@ def check(settings: Settings) -> None:
         raise ConfigError(
             "role = api serves no WebSockets; set IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or IM_HTTP__PUBLIC_URL (of a proxy)."
         )
+    nodes = [node.partition("=")[0] for node in settings.gateway.nodes]
+    if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
+        raise ConfigError(
+            f"gateway.nodes names {', '.join(nodes)} but not this gateway ({settings.gateway.node_id or 'without a name'}), so nobody "
+            "would be sent here; add it, or set IM_GATEWAY__NODE_ID to one of them."
+        )
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
     _check_renewals(settings)
     if settings.kafka.min_insync_replicas > settings.kafka.replication:
         raise ConfigError("kafka.min_insync_replicas is more than kafka.replication; then nothing could be appended.")
+    _check_kafka_security(settings.kafka)
     secret = settings.auth.secret.get_secret_value()
     if settings.env == "production":
         _check_shared(settings, "production needs servers of your own")
@@ -139,6 +146,26 @@ def _check_shared(settings: Settings, why: str) -> None:
     for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
         if not getattr(getattr(settings, section), key).get_secret_value():
             raise ConfigError(f"{section}.{key} is empty, but {why}; set IM_{section.upper()}__{key.upper()}.")
+
+
+def _check_kafka_security(kafka: tables.Kafka) -> None:
+    """What would be ignored in silence, or fail only at the cluster. Raises ConfigError."""
+    protocol = kafka.security_protocol
+    named, known = bool(kafka.sasl_username), bool(kafka.sasl_password.get_secret_value())
+    if protocol.startswith("SASL") and not (named and known):
+        raise ConfigError(f"kafka.security_protocol = {protocol} needs kafka.sasl_username and kafka.sasl_password.")
+    if not protocol.startswith("SASL") and (named or known):
+        raise ConfigError(
+            f"kafka.sasl_username or kafka.sasl_password is set, but kafka.security_protocol = {protocol} sends neither; use SASL_SSL."
+        )
+    if not protocol.endswith("SSL") and (kafka.ssl_ca_file or kafka.ssl_cert_file or kafka.ssl_key_file):
+        raise ConfigError(
+            f"kafka.ssl_* names a file, but kafka.security_protocol = {protocol} encrypts nothing; use SSL or SASL_SSL."
+        )
+    if kafka.ssl_key_file and not kafka.ssl_cert_file:
+        raise ConfigError(
+            "kafka.ssl_key_file is set without kafka.ssl_cert_file; a key proves nothing without its certificate."
+        )
 
 
 def _check_renewals(settings: Settings) -> None:

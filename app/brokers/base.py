@@ -83,7 +83,8 @@ class Broker(ABC):
         """Append to one partition.
 
         Returning means: held as the adapter's docstring states. Raises `Busy` (outcome none) when nothing was appended because the
-        log is full or known to be away, and `Internal` (outcome unknown) when it is not known whether it was.
+        log is full or known to be away, and `Internal` (outcome unknown) when it is not known whether it was; nor is it known of a call
+        that was cancelled.
         """
 
     @abstractmethod

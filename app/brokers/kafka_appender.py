@@ -78,6 +78,7 @@ class Appender:
                     await asyncio.wait({sent})
                     sent.result()
         except TimeoutError:
+            log.warning("kafka_append_timed_out", partition=partition, begun=begun)
             if not begun:
                 raise away() from None
             lane.overdue = lane.open

@@ -38,6 +38,14 @@ async def open_stores(settings: Settings, on_step: Callable[[str], None]) -> Asy
             connect_timeout_s=settings.redis.connect_timeout_s,
             on_step=on_step,
         )
+    if settings.broker.kind == "redis_streams" and (log_url := settings.redis_streams.url.get_secret_value()):
+        await reach_redis(
+            log_url,
+            wait_s=settings.broker.startup_wait_s,
+            connect_timeout_s=settings.redis.connect_timeout_s,
+            on_step=on_step,
+            variable="IM_REDIS_STREAMS__URL",
+        )
     if dsn:
         await _migrate(settings, dsn, on_step)
     async with embedded_servers(

@@ -57,10 +57,12 @@ async def reach_postgres(
     return connection
 
 
-async def reach_redis(url: str, *, wait_s: float, connect_timeout_s: float, on_step: Step) -> None:
+async def reach_redis(
+    url: str, *, wait_s: float, connect_timeout_s: float, on_step: Step, variable: str = "IM_REDIS__URL"
+) -> None:
     """See that a usable Redis or Valkey answers at `url`, waiting up to `wait_s` seconds while it cannot be reached.
 
-    Raises ConfigError; its text never holds the password.
+    `variable` is where the address comes from. Raises ConfigError; its text never holds the password.
     """
     place = _place(url)
     patience = _Patience(f"Redis at {place}", on_step, _redis_may_come)
@@ -68,7 +70,7 @@ async def reach_redis(url: str, *, wait_s: float, connect_timeout_s: float, on_s
         client = Redis.from_url(url, socket_timeout=connect_timeout_s, socket_connect_timeout=connect_timeout_s)
     except (ValueError, TypeError):
         raise ConfigError(
-            "IM_REDIS__URL is not an address of Redis; it looks like redis://:password@host:6379/0 or unix:///path/to/socket."
+            f"{variable} is not an address of Redis; it looks like redis://:password@host:6379/0 or unix:///path/to/socket."
         ) from None
 
     async def ask() -> str:
@@ -77,10 +79,10 @@ async def reach_redis(url: str, *, wait_s: float, connect_timeout_s: float, on_s
     try:
         version = await _retrying(wait_s).on(patience)(ask)
     except (redis_errors.AuthenticationError, redis_errors.ResponseError) as error:
-        raise ConfigError(f"Redis at {place} refused the login: {error}; check IM_REDIS__URL.") from None
+        raise ConfigError(f"Redis at {place} refused the login: {error}; check {variable}.") from None
     except (redis_errors.RedisError, OSError) as error:
         raise ConfigError(
-            f"Redis at {place} cannot be reached ({_reason(error)}); start it or correct IM_REDIS__URL."
+            f"Redis at {place} cannot be reached ({_reason(error)}); start it or correct {variable}."
         ) from None
     finally:
         await client.aclose()

@@ -1,0 +1,80 @@
+"""Mistakes in the settings are one sentence that says what to do."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from app.errors import ConfigError
+from app.settings import load
+
+GATEWAY = {
+    "IM_ROLE": "gateway",
+    "IM_BROKER__KIND": "kafka",
+    "IM_DELIVERY__KIND": "redis_pubsub",
+    "IM_POSTGRES__DSN": "postgresql://db/im",
+    "IM_REDIS__URL": "redis://cache",
+    "IM_AUTH__SECRET": "s" * 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"IM_HTPP__PORT": "1"}, "Unknown setting IM_HTPP__PORT"),
+        ({"IM_HTTP__PROT": "1"}, r"Unknown setting http\.prot"),
+        ({"IM_HTTP": ""}, "Unknown setting IM_HTTP in the environment"),
+        ({"IM_HTTP__TRUSTED_PROXIES": "10.0.0.0/99"}, r"http\.trusted_proxies.*'10\.0\.0\.0/99' does not appear"),
+        ({"IM_HTTP__ALLOWED_ORIGINS": "[x"}, r"http\.allowed_origins .*write a,b"),
+        ({"IM_HTTP__PUBLIC_URL": "chat.example.org"}, r"http\.public_url .*must begin with https://"),
+        ({"IM_SECRETS_DIR": "/no/such/folder"}, "secret files in /no/such/folder .*cannot be read"),
+        ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
+        ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
+        ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
+        (
+            {"IM_ENV": "production"},
+            "postgres.dsn is empty, but production needs servers of your own; set IM_POSTGRES__DSN",
+        ),
+        ({"IM_AUTH__SECRET": "short"}, "auth.secret has 5 characters"),
+        ({"IM_ENV": "dev", "IM_TESTING__CRASH_POINT": "before_commit"}, "only for tests"),
+        ({"IM_IDS__RENEW_S": "20"}, r"ids\.renew_s is 20; make it at most a third of ids\.lease_s \(30\)"),
+        ({"IM_KAFKA__HEARTBEAT_S": "3"}, r"make it at most a third of kafka\.session_timeout_s \(6\)"),
+        ({"IM_KAFKA__MIN_INSYNC_REPLICAS": "2"}, r"kafka\.min_insync_replicas is more than kafka\.replication"),
+        ({"IM_GATEWAY__NODES": "g1=https://g1/ws"}, r"gateway\.nodes\.0 .*must look like node=wss://host/ws"),
+        ({"IM_GATEWAY__NODES": "g1=wss://g1"}, r"gateway\.nodes\.0 .*must look like node=wss://host/ws"),
+        ({"IM_GATEWAY__NODES": "g1=wss://a/ws,g2=wss://b/ws,g1=wss://c/ws"}, r"gateway\.nodes .*names g1 twice"),
+        (
+            {**GATEWAY, "IM_GATEWAY__NODES": "g1=wss://a/ws", "IM_GATEWAY__NODE_ID": "g2"},
+            r"gateway\.nodes names g1 but not this gateway \(g2\)",
+        ),
+        ({"IM_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "needs kafka.sasl_username and kafka.sasl_password"),
+        ({"IM_KAFKA__SASL_USERNAME": "im"}, "PLAINTEXT sends neither"),
+        ({"IM_KAFKA__SSL_CA_FILE": "/ca.pem"}, "PLAINTEXT encrypts nothing; use SSL or SASL_SSL"),
+        (
+            {"IM_KAFKA__SECURITY_PROTOCOL": "SSL", "IM_KAFKA__SSL_KEY_FILE": "/key.pem"},
+            "proves nothing without its certificate",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], sentence: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        load()
+    assert str(refused.value).endswith(".")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_gateway_of_the_list_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**GATEWAY, "IM_GATEWAY__NODES": "g1=wss://a/ws", "IM_GATEWAY__NODE_ID": "g1"}.items():
+        monkeypatch.setenv(name, value)
+    assert load().gateway.node_id == "g1"
+
+
+def test_kafka_over_tls_with_a_password_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IM_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("IM_KAFKA__SASL_USERNAME", "im")
+    monkeypatch.setenv("IM_KAFKA__SASL_PASSWORD", "secret")
+    monkeypatch.setenv("IM_KAFKA__SSL_CA_FILE", "/ca.pem")
+    assert load().kafka.sasl_mechanism == "SCRAM-SHA-512"
