@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
+import { isBlank } from "../src/ui/blank";
 import { message } from "./make";
 
 // The modules ask the page for its language and its address.
@@ -84,4 +85,14 @@ test("days have names", () => {
   expect(dayLabel(new Date(2026, 10, 23, 23).getTime(), now)).toBe("Yesterday");
   expect(dayLabel(new Date(2026, 0, 2).getTime(), now)).toBe("Fri, Jan 2");
   expect(dayLabel(new Date(2025, 0, 2).getTime(), now)).toBe("Jan 2, 2025");
+});
+
+describe("blank", () => {
+  test("is what shows nothing", () => {
+    for (const text of ["", " \n", "\u3164", "\u2800", "\u200b\u200d", "\ufe0f", "\u3000", "\ufeff"])
+      expect(isBlank(text), JSON.stringify(text)).toBe(true);
+  });
+  test("is not what shows something", () => {
+    for (const text of ["a", " 好", "\u200b.", "🐦", "❤️", "가"]) expect(isBlank(text), text).toBe(false);
+  });
 });

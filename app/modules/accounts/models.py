@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from app.errors import BadRequest
-from app.protocol.unicode import BIDI_CONTROLS, nfc
+from app.protocol.unicode import BIDI_CONTROLS, is_blank, nfc
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{3,20}")
 PASSWORD_MIN, PASSWORD_MAX, PASSWORD_MAX_BYTES = 8, 64, 72
@@ -52,6 +52,6 @@ def check_display_name(name: str) -> str:
     name = nfc(name).strip()
     if any(c in BIDI_CONTROLS for c in name):
         raise BadRequest("display_name must not contain characters that turn the text around it", details=details)
-    if not 1 <= len(name) <= DISPLAY_NAME_MAX or all(unicodedata.category(c)[0] in "CZ" for c in name):
+    if not 1 <= len(name) <= DISPLAY_NAME_MAX or is_blank(name):
         raise BadRequest(f"display_name must be 1 to {DISPLAY_NAME_MAX} characters, not only blanks", details=details)
     return name

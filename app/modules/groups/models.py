@@ -11,7 +11,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from app.errors import BadRequest
 from app.protocol.fields import AnswerModel, Id
-from app.protocol.unicode import BIDI_CONTROLS, nfc
+from app.protocol.unicode import BIDI_CONTROLS, is_blank, nfc
 
 Role = Literal["owner", "admin", "member"]
 Visibility = Literal["open", "invite"]
@@ -167,7 +167,7 @@ def unread_label(unread: int) -> str:
 def check_name(name: str) -> str:
     """A group's name in NFC without blanks around it. Raises BadRequest."""
     name = _normalized(name, NAME_MAX, "name").strip()
-    if not 1 <= len(name) <= NAME_MAX or not any(map(_is_visible, name)):
+    if not 1 <= len(name) <= NAME_MAX or is_blank(name):
         raise BadRequest(f"name must be 1 to {NAME_MAX} characters, not only blanks")
     if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in BIDI_CONTROLS for c in name):
         raise BadRequest("name must not contain control characters")
@@ -199,7 +199,3 @@ def _normalized(text: str, most: int, what: str) -> str:
     if any(unicodedata.category(c) == "Cs" for c in text):
         raise BadRequest(f"{what} must be valid Unicode")
     return nfc(text)
-
-
-def _is_visible(character: str) -> bool:
-    return unicodedata.category(character)[0] not in "CZ"

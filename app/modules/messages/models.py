@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from app.errors import BadRequest
 from app.protocol.frames import Message, encode_message
 from app.protocol.magpie_pb2 import Envelope, Origin
-from app.protocol.unicode import nfc
+from app.protocol.unicode import is_blank, nfc
 
 KIND_TEXT = "text"
 
@@ -63,7 +63,7 @@ def check_draft(
         # NFC shortens a text to a third at most; longer ones are refused before the work of normalising.
         raise BadRequest(f"body must be 1 to {max_code_points} characters")
     body = nfc(body)
-    if not 1 <= len(body) <= max_code_points or not body.strip():
+    if not 1 <= len(body) <= max_code_points or is_blank(body):
         raise BadRequest(f"body must be 1 to {max_code_points} characters, not only blanks")
     if "\0" in body:
         raise BadRequest("body must not contain NUL")

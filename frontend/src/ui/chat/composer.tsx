@@ -2,6 +2,7 @@
 import { SendHorizontal } from "lucide-preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { fullTime, t } from "../../i18n";
+import { isBlank } from "../blank";
 import { useShell } from "../context";
 
 /** From here on the counter is shown. */
@@ -44,11 +45,11 @@ export function Composer({
   function change(value: string): void {
     setText(value);
     store.draft(groupId, value);
-    if (value.trim() !== "") store.typing(groupId);
+    if (!isBlank(value)) store.typing(groupId);
   }
   function send(): void {
     const body = text.replace(/\s+$/u, "");
-    if (body.trim() === "" || left < 0) return;
+    if (isBlank(body) || left < 0) return;
     if (!store.send(groupId, body)) {
       shell.toast(t.tooManyWaiting);
       return;
@@ -90,7 +91,7 @@ export function Composer({
         class="icon-button send"
         aria-label={t.send}
         title={t.send}
-        disabled={text.trim() === "" || left < 0}
+        disabled={isBlank(text) || left < 0}
       >
         <SendHorizontal size={20} aria-hidden="true" />
       </button>

@@ -1,6 +1,7 @@
 /** What a group is, and what its members may do with it as a whole. */
 import { useState } from "preact/hooks";
 import { fullTime, t } from "../../i18n";
+import { isBlank } from "../blank";
 import { useShell } from "../context";
 import { Button } from "../kit/button";
 import { Confirm, Dialog, Failure, useAction } from "../kit/dialog";
@@ -113,7 +114,7 @@ function Edit({ groupId, name, announcement }: EditProps) {
       <Button
         kind="primary"
         type="submit"
-        disabled={busy || newName.trim() === "" || (newName === name && newText === announcement)}
+        disabled={busy || isBlank(newName) || (newName === name && newText === announcement)}
       >
         {t.save}
       </Button>

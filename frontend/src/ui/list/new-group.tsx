@@ -1,6 +1,7 @@
 /** Make a group. */
 import { useState } from "preact/hooks";
 import { t } from "../../i18n";
+import { isBlank } from "../blank";
 import { useStore } from "../context";
 import { Button } from "../kit/button";
 import { Dialog, Failure, useAction } from "../kit/dialog";
@@ -63,7 +64,7 @@ export function NewGroup({ onClose }: { readonly onClose: () => void }) {
         <Failure text={error} />
         <footer>
           <Button onClick={onClose}>{t.cancel}</Button>
-          <Button kind="primary" type="submit" disabled={busy || name.trim() === ""}>
+          <Button kind="primary" type="submit" disabled={busy || isBlank(name)}>
             {t.create}
           </Button>
         </footer>

@@ -1,6 +1,7 @@
 /** The own name, and how the page looks and behaves. */
 import { useState } from "preact/hooks";
 import { languages, t } from "../../i18n";
+import { isBlank } from "../blank";
 import { useShell } from "../context";
 import { Button } from "../kit/button";
 import { Dialog, Failure, useAction } from "../kit/dialog";
@@ -34,7 +35,7 @@ export function Settings({ onClose }: { readonly onClose: () => void }) {
           {t.displayName} <small>@{me.username}</small>
           <input value={name} maxLength={NAME_MAX} required onInput={(event) => setName(event.currentTarget.value)} />
         </label>
-        <Button kind="primary" type="submit" disabled={busy || name.trim() === "" || name === me.display_name}>
+        <Button kind="primary" type="submit" disabled={busy || isBlank(name) || name === me.display_name}>
           {t.save}
         </Button>
       </form>
