@@ -28,7 +28,8 @@ export function App() {
     function onKey(event: KeyboardEvent): void {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
         event.preventDefault();
-        panel.value = "search";
+        // Behind a dialog nobody would see it.
+        if (document.querySelector("dialog[open]") === null) panel.value = "search";
       } else if (event.key === "Escape" && dialog.value === null && panel.value !== null) panel.value = null;
     }
     addEventListener("keydown", onKey);
