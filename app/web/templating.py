@@ -34,7 +34,8 @@ def setup_files(app: web.Application) -> None:
 
 def _marked(text: str) -> Markup:
     """What docstrings write between backticks, as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped before
+    # As a plain string: parts of a Markup are escaped once more when they are joined.
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def _file(content: bytes, content_type: str | None) -> Handler:
