@@ -130,19 +130,13 @@ class KafkaSubscription(Subscription):
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """As in `Subscription`. Only what was handed out since its partition was taken counts: another owner may be further."""
-        offsets = {
-            TopicPartition(self._options.topic, partition): offset + 1
-            for partition, offset in positions.items()
-            if (owned := self._owned.get(partition)) and owned.taken_at <= offset < owned.handed_out
-        }
-        if offsets and self.member is not None:
-            try:
-                async with asyncio.timeout(self._options.request_timeout_s):
-                    await self.member.commit(offsets)
-            except (CommitFailedError, IllegalStateError):
-                log.info("kafka_commit_came_late", partitions=sorted(one.partition for one in offsets))
-            except AWAY as error:
-                raise away(error) from error
+        await self._move(
+            {
+                partition: offset + 1
+                for partition, offset in positions.items()
+                if (owned := self._owned.get(partition)) and owned.taken_at <= offset < owned.handed_out
+            }
+        )
         self._at_rest.set()
 
     async def close(self) -> None:
@@ -228,7 +222,10 @@ class KafkaSubscription(Subscription):
         # A rebalance that begins now waits: who tells the listener late would fence off the next owner.
         self._at_rest.clear()
         try:
-            await self._listener.on_assigned(given, [partition for partition in given if marks[partition].fresh])
+            fresh = [partition for partition in given if marks[partition].fresh]
+            await self._listener.on_assigned(given, fresh)
+            # Only the first owner begins a log: what the next one knows of it holds.
+            await self._move({partition: marks[partition].position for partition in fresh})
             self._owned = {p: Owned(mark.position, mark.position, mark.position) for p, mark in marks.items()}
         finally:
             self._at_rest.set()
@@ -239,6 +236,19 @@ class KafkaSubscription(Subscription):
             where = TopicPartition(self._options.topic, partition)
             self.member.seek(where, marks[partition].position)
             self.member.resume(where)
+
+    async def _move(self, positions: Mapping[int, int]) -> None:
+        """The group reads these offsets next, unless the partitions went meanwhile. Raises Busy."""
+        if not positions or self.member is None:
+            return
+        offsets = {TopicPartition(self._options.topic, partition): offset for partition, offset in positions.items()}
+        try:
+            async with asyncio.timeout(self._options.request_timeout_s):
+                await self.member.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            log.info("kafka_commit_came_late", partitions=sorted(positions))
+        except AWAY as error:
+            raise away(error) from error
 
     def _give_up(self) -> None:
         partitions, self._owned = sorted(self._owned), {}

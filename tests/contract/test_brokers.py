@@ -158,6 +158,17 @@ async def test_a_log_that_was_read_before_is_not_fresh(broker: Broker, ownership
     await second.close()
 
 
+async def test_a_log_begins_only_once(broker: Broker, ownership: Ownership) -> None:
+    first = await broker.subscribe(Ownership())
+    await broker.append(0, [b"x"])
+    assert values(await take(first, 1)) == [b"x"]
+    await first.close()
+    second = await broker.subscribe(ownership)
+    assert values(await take(second, 1)) == [b"x"]
+    assert not ownership.fresh, "what the first owner decided would be decided again"
+    await second.close()
+
+
 def test_partition_of_a_group_is_the_crc32_of_its_decimal_id() -> None:
     # Fixed values: another implementation, or another version, must put a group into the same partition.
     broker = MemoryBroker(16, 1)

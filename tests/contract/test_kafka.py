@@ -22,7 +22,7 @@ from tests.services import kafka
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.fault, pytest.mark.timeout(150)]
 
 APPEND_TIMEOUT_S = 1.0
-SLACK_S = 2.0
+SLACK_S = 20.0
 """A busy machine is no defect; what would hang hangs much longer."""
 
 
@@ -132,10 +132,9 @@ async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
     unknown = [number for number, error in enumerate(many) if isinstance(error, Internal)]
     assert unknown == list(range(PARTITIONS)), "one of each partition; all others waited behind it"
     assert all(isinstance(error, Busy) for number, error in enumerate(many) if number not in unknown)
-    started = time.monotonic()
-    with pytest.raises(Busy):
-        await broker.append(0, [b"refused"])
-    assert time.monotonic() - started < APPEND_TIMEOUT_S / 2, "it is known to be away"
+    refused = asyncio.ensure_future(broker.append(0, [b"refused"]))
+    await asyncio.sleep(0)
+    assert refused.done() and isinstance(refused.exception(), Busy), "it is known to be away"
     async with asyncio.timeout(10):
         with pytest.raises(Busy):
             await subscription.fetch(1, 0) and await subscription.fetch(1, 0) and await subscription.fetch(500, 0)
@@ -167,7 +166,7 @@ async def test_everything_ends_while_the_broker_is_frozen(server: KafkaServer, o
         await subscription.close()
         assert not ownership.owned
         await broker.stop()
-        assert time.monotonic() - started < 8 * options.request_timeout_s
+        assert time.monotonic() - started < 8 * options.request_timeout_s + SLACK_S
 
 
 @pytest.mark.parametrize("failure", ["too large", "numbers"])

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -184,9 +183,7 @@ async def test_data_survive_a_clean_restart_and_nothing_stays_running(data_dir: 
     assert not (data_dir / "run").exists()
     assert "PostgreSQL ready" in " ".join(steps) and "Valkey ready" in " ".join(steps)
 
-    since = time.monotonic()
     async with embedded_servers(data_dir, OPTIONS) as servers:
-        assert time.monotonic() - since < 3
         connection = await asyncpg.connect(servers.dsn)
         assert await connection.fetchval("SELECT text FROM kept") == "Grüße, 你好"
         await connection.close()
