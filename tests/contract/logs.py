@@ -1,5 +1,6 @@
 """Where the contract of brokers is tried: for each kind a log that several processes share. A new adapter is one line in `LOGS`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
@@ -129,3 +130,10 @@ def values(records: Sequence[Record], partition: int | None = None) -> list[byte
 def positions(records: Sequence[Record]) -> dict[int, int]:
     """What is committed when these records are done."""
     return {record.partition: record.offset for record in records}
+
+
+async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    """Look every 10 ms. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)

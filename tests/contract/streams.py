@@ -1,7 +1,7 @@
 """What tests of the log in Redis Streams share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.brokers.base import Broker, Record, Subscription
@@ -70,9 +70,3 @@ async def fetching(subscription: Subscription) -> AsyncIterator[list[Record]]:
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from app.errors import AppError, Busy, ConfigError, Internal
 from app.lifecycle import Readiness
 from app.sections import Kafka
 from local.kafka import KafkaServer
-from tests.contract.logs import PARTITIONS, Ownership, kafka_brokers, kafka_options, positions, values
+from tests.contract.logs import PARTITIONS, Ownership, kafka_brokers, kafka_options, positions, until, values
 from tests.services import kafka
 
 # A JVM starts in two seconds, or in twenty where others use the cores; a test may wait for two of them.
@@ -138,10 +138,10 @@ async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
     async with asyncio.timeout(10):
         with pytest.raises(Busy):
             await subscription.fetch(1, 0) and await subscription.fetch(1, 0) and await subscription.fetch(500, 0)
-    assert broker.cluster._readiness.reasons == {"log": "Kafka does not answer"}
+    await until(lambda: broker.cluster._readiness.reasons == {"log": "Kafka does not answer"})
     server.thaw()
     await until_appended(broker, 0, [b"after"])
-    assert broker.cluster._readiness.reasons == {}
+    await until(lambda: not broker.cluster._readiness.reasons)
     read = values(await take_until(subscription, b"after"), 0)
     assert read[:3] == [b"before", b"0" * 100, b"after"], "what was under way when its time was over is not overtaken"
 

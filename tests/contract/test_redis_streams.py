@@ -11,8 +11,8 @@ from app.brokers.redis_streams import RedisStreamsBroker
 from app.errors import Busy
 from app.lifecycle import Readiness, Supervisor
 from app.storage.redis import Redis, connect
-from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, values
-from tests.contract.streams import fetching, until, until_read
+from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, until, values
+from tests.contract.streams import fetching, until_read
 
 LEASE_S, RENEW_S = 1.0, 0.1
 
