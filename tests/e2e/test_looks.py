@@ -1,6 +1,5 @@
 """Every page in both languages, light and dark, on a desk and on a phone: accessible, and kept as a picture."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -10,7 +9,13 @@ from tests.e2e.conftest import SHOTS, NewPerson
 from tests.e2e.person import DESKTOP, PHONE, Person
 
 SIZES: dict[str, Any] = {"desktop": {"viewport": DESKTOP}, "phone": {"viewport": PHONE, "has_touch": True}}
-LOOKS = list(itertools.product(("en-US", "zh-CN"), ("light", "dark"), SIZES))
+LOOKS = [
+    ("en-US", "light", "desktop"),
+    ("en-US", "dark", "phone"),
+    ("zh-CN", "light", "phone"),
+    ("zh-CN", "dark", "desktop"),
+]
+"""Any two of language, scheme and size meet in one of them."""
 TEXTS = {
     "en-US": {
         "new": "New group", "discover": "Discover", "settings": "Profile and settings", "people": "Members",

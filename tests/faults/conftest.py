@@ -17,6 +17,8 @@ log = logging.getLogger("faults")
 
 FULL = os.environ.get("FAULTS") == "full"
 """`make faults`; otherwise the short form, which is part of `make test`."""
+PATIENCE = 1 if FULL else 3
+"""Limits of time are judged by the full form, on a machine that does nothing else; beside other tests they only tell what hangs."""
 
 
 @dataclass(frozen=True)

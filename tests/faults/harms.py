@@ -20,17 +20,18 @@ from app.protocol.magpie_pb2 import Origin
 from app.settings import load as load_settings
 from local.cluster import Cluster
 from local.node import Node
+from tests.faults.conftest import PATIENCE
 from tests.faults.load import Load
 from tests.faults.process import freeze, thaw
 
-RECOVERED_S = 10.0
+RECOVERED_S = 10.0 * PATIENCE
 """After a kill: everything that waited is answered."""
-DRAINED_S = 20.0
+DRAINED_S = 20.0 * PATIENCE
 """The same after a store was away."""
-BACK_S = 10.0
+BACK_S = 10.0 * PATIENCE
 """After the death of a gateway everybody is connected again."""
 ALSO_S = 0.5
-NOTICED_S = 15.0
+NOTICED_S = 15.0 * PATIENCE
 GROWTH_MAX_MB = 100.0
 PASSAGES_MAX = 60
 """Batches until a crash point kills."""

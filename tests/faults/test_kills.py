@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from tests.faults.conftest import Trial
+from tests.faults.conftest import PATIENCE, Trial
 from tests.faults.load import loading
 from tests.faults.process import ServerProcess
 
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
 log = logging.getLogger("faults")
 
-RESTART_S = 15.0
+RESTART_S = 15.0 * PATIENCE
 """From start to ready with crash recovery, on a machine that is busy with tests."""
 LABELS = ["after_read", "before_commit", "before_publish", "before_position"]
 PASSAGES_MAX = 150
