@@ -87,6 +87,8 @@ async def _within(settings: Settings, statement_s: float) -> AsyncIterator[Parts
             # Some mending asks Redis while it holds locks.
             "idle_in_transaction_s": max(REDIS_S + STOP_S, settings.postgres.idle_in_transaction_s),
         },
+        # Looking makes nothing.
+        "kafka": {"create_topic": False},
         "redis": {"pool_max": 2, "command_timeout_s": max(REDIS_S, settings.redis.command_timeout_s)},
     }
     sections = {name: getattr(settings, name).model_copy(update=options) for name, options in limits.items()}

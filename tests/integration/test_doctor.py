@@ -9,16 +9,19 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from app.brokers.kafka import KafkaBroker
 from app.brokers.memory import MemoryBroker
 from app.cli.doctor import examine, exit_code
 from app.doctor.feature import CHECKS, build_doctor
 from app.errors import ConfigError
 from app.ids import EPOCH_MS
+from app.lifecycle import Readiness, Supervisor
 from app.roles import PARTS
 from app.settings import Settings, load
 from app.storage.embedded import EmbeddedServers
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis, connect
+from tests.contract.logs import PARTITIONS, kafka_brokers, kafka_options
 from tests.damages import DAMAGES, SEQ, Damage
 from tests.examining import Sample, examined, made_sample, wrong
 from tests.running import serving, settings_for
@@ -190,6 +193,18 @@ async def test_a_log_that_nobody_reads_is_named(stores: Postgres, redis: Redis, 
     assert wrong(found) == {"backlog": ["partition 5: 2 records wait, and none was decided about meanwhile"]}
     memory = (await examined(stores, redis, only=["backlog"]))["backlog"]
     assert (memory.left, "memory of the server's process" in memory.note) == (0, True)
+
+
+@pytest.mark.xdist_group("kafka")
+async def test_a_log_in_kafka_that_nobody_reads_is_named(stores: Postgres, redis: Redis) -> None:
+    options = await kafka_options()
+    async with kafka_brokers(options) as connect:
+        await (await connect()).append(2, [b"x", b"y", b"z"])
+        broker = KafkaBroker(
+            options, Supervisor(lambda _: None), Readiness(), partitions=PARTITIONS, append_timeout_s=5
+        )
+        found = await examined(stores, redis, broker=broker, only=["backlog"])
+        assert wrong(found) == {"backlog": ["partition 2: 3 records wait, and none was decided about meanwhile"]}
 
 
 async def test_a_history_of_many_groups_is_looked_at_in_chunks(
