@@ -98,6 +98,10 @@ async def test_a_cluster_keeps_the_contract(ground: Cluster, trial: Trial, row: 
         pytest.skip(f"is about {harm.only}")
     if any(result.row == row for result in kept(broker)) and not os.environ.get("FAULTS_AGAIN"):
         pytest.skip(f"passed before, see {FOLDER}; FAULTS_AGAIN=1 does it again")
+    for node in ground.nodes.values():
+        # A row that failed may have left one dead.
+        if not node.running:
+            await node.start()
     since = time.monotonic()
     try:
         async with loading(ground, trial.history, seed=trial.seed) as load:
