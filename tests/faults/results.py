@@ -107,8 +107,11 @@ def write_report() -> None:
             commits = ", ".join(dict.fromkeys(r.commit for r in results))
             minutes = sum(r.lasted_s for r in results) / 60
             events = sum(r.events for r in results)
+            done = {result.row for result in results}
+            left = [row for row, harm in HARMS.items() if row not in done and harm.only in ("", broker)]
+            missing = f"\n**Not run yet:** {', '.join(left)}.\n" if left else ""
             parts.append(
-                f"## {name}\n\nCommit {commits}; {minutes:.0f} minutes; {events:,} recorded events.\n\n{table(results)}\n"
+                f"## {name}\n\nCommit {commits}; {minutes:.0f} minutes; {events:,} recorded events.\n\n{table(results)}\n{missing}"
             )
     REPORT.write_text("\n".join(parts))
 
