@@ -4,7 +4,7 @@ SHELL := bash
 PY := .venv/bin/python
 export PYTHON
 # Processes that run tests side by side, and more arguments for pytest, the benchmark or uv: make test ARGS="-k gateway"
-WORKERS ?= 2
+WORKERS ?= 3
 ARGS ?=
 
 .PHONY: help run cluster dev test faults cover check bench fmt types proto lock clean web venv
@@ -34,7 +34,7 @@ cluster: venv ## a small cluster on this machine: api, gateways, consumers; ARGS
 
 faults: venv ## kill, cut and empty things many times; BROKER=kafka or redis_streams for a cluster, FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
 	@FAULTS=full $(PY) -m pytest $(if $(BROKER),tests/faults/test_cluster.py,tests/faults --ignore tests/faults/test_cluster.py) -o log_cli=true -o log_cli_level=INFO $(ARGS)
-	@$(if $(BROKER),$(PY) -m tests.faults.results)
+	@$(if $(BROKER),FAULTS=full $(PY) -m tests.faults.results)
 
 cover: venv web ## all tests, and which lines of app they run
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)
