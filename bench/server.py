@@ -137,9 +137,7 @@ async def own_server(
 
 
 @asynccontextmanager
-async def own_cluster(
-    shape: Shape, folder: Path, overrides: Mapping[str, str], on_step: Step
-) -> AsyncIterator[Target]:
+async def own_cluster(shape: Shape, folder: Path, overrides: Mapping[str, str], on_step: Step) -> AsyncIterator[Target]:
     """Roles in processes of their own, with stores of their own below `folder`."""
     environment = {"IM_LOG__LEVEL": "warning", "IM_LOG__FORMAT": "json", **overrides}
     config = settings.load()
