@@ -181,8 +181,16 @@ def main(
         "body_chars": body_chars,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options = Options(processes, connect_rate, connect_timeout, readers, check, random_seed)
-    options = dataclasses.replace(options, profile=profile, profile_role=profile_role)
+    options = Options(
+        processes,
+        connect_rate,
+        connect_timeout,
+        readers,
+        check,
+        random_seed,
+        profile=profile,
+        profile_role=profile_role,
+    )
     cluster = Nodes(broker.value, gateways=gateways, consumers=consumers) if broker else None
     report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "scenarios": {}}
     failed = False
