@@ -252,6 +252,7 @@ class Producer(Section):
     total: Count
     linger_ms: Annotated[float, Field(ge=0)]
     batch_max: Count
+    append_wait_ms: Count
 
 
 class Lookups(Section):

@@ -1,12 +1,13 @@
 """The contract of a broker: an ordered log per partition, with at-least-once reading.
 
-**Order.** Records of one partition are read in the order in which their appends returned; records of one append keep their order.
+**Order.** Records of one partition are read in the order in which their appends were begun; records of one append keep their order.
 **Delivery.** A record is handed out until its position is committed; after a restart, a rebalance or a new subscription it comes again.
 **Who serialises.** A partition has one owner at a time as far as the broker can know; a stale owner is stopped by the fence in
 PostgreSQL (`partition_owner`), never by the broker alone. Open subscriptions share the partitions evenly.
 **Survival.** What un-acked input survives a crash differs between brokers; each adapter's docstring says it.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,12 +80,12 @@ class Broker(ABC):
         """Connect. Raises Busy when the broker is away, ConfigError when it is not what the settings say."""
 
     @abstractmethod
-    async def append(self, partition: int, values: Sequence[bytes]) -> None:
-        """Append to one partition.
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
+        """Begin to append to one partition, at once; appends of many partitions so need no task each.
 
-        Returning means: held as the adapter's docstring states. Raises `Busy` (outcome none) when nothing was appended because the
-        log is full or known to be away, and `Internal` (outcome unknown) when it is not known whether it was; nor is it known of a call
-        that was cancelled.
+        The future's result means: held as the adapter's docstring states. Its exception is `Busy` (outcome none) when nothing was
+        appended because the log is full or known to be away, and `Internal` (outcome unknown) when it is not known whether it was;
+        nor is it known of one that was cancelled. It ends within the adapter's time limit.
         """
 
     @abstractmethod

@@ -53,9 +53,9 @@ class KafkaBroker(Broker):
         for name, loop in (("kafka_watch", self.cluster.watch), ("kafka_producer", self.appender.run)):
             self._tasks.append(self._supervisor.spawn(loop(), name))
 
-    async def append(self, partition: int, values: Sequence[bytes]) -> None:
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
         """As in `Broker`, after at most `append_timeout_s`. Whoever appends bounds what waits here for the batch under way."""
-        await self.appender.append(partition, values)
+        return asyncio.ensure_future(self.appender.append(partition, values))
 
     async def subscribe(self, listener: OwnershipListener) -> Subscription:
         """Join the group. Raises Busy."""

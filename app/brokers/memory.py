@@ -45,10 +45,13 @@ class MemoryBroker(Broker):
     async def start(self) -> None:
         """Nothing to connect to."""
 
-    async def append(self, partition: int, values: Sequence[bytes]) -> None:
-        """Append; held until committed or the process ends. Raises Busy when full: nothing of `values` is appended then."""
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
+        """Append; held until committed or the process ends. Busy when full: nothing of `values` is appended then."""
+        done = asyncio.get_running_loop().create_future()
         if self.depth + len(values) > self._max_records:
-            raise Busy("too many messages are waiting to be stored; try again shortly", retry_after_ms=FULL_RETRY_MS)
+            full = "too many messages are waiting to be stored; try again shortly"
+            done.set_exception(Busy(full, retry_after_ms=FULL_RETRY_MS))
+            return done
         log, now = self.logs[partition], int(time.time() * 1000)
         for offset, value in enumerate(values, log.next_offset):
             log.records.append(Record(partition, offset, value, now))
@@ -56,6 +59,8 @@ class MemoryBroker(Broker):
         self.depth += len(values)
         if log.owner is not None:
             log.owner.notify(partition)
+        done.set_result(None)
+        return done
 
     async def subscribe(self, listener: OwnershipListener) -> Subscription:
         """Join the readers; all of them settle their shares at their next fetch."""

@@ -15,6 +15,7 @@ Keys, by partition `p`: `Log:{p}` the un-committed entries with a consumer group
 `Log:Readers`. A reader waits on all its streams in one XREAD, so Redis must not be in cluster mode.
 """
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -78,9 +79,9 @@ class RedisStreamsBroker(Broker):
             log.warning("log_may_be_evicted", policy=info["maxmemory_policy"])
         self._task = self._supervisor.spawn(self._appender.run(), "log_appender")
 
-    async def append(self, partition: int, values: Sequence[bytes]) -> None:
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
         """XADD, in one pipeline with what others append now; held as Redis holds it (see above)."""
-        await self._appender.append(partition, values)
+        return self._appender.append(partition, values)
 
     async def subscribe(self, listener: OwnershipListener) -> Subscription:
         """Register as a reader."""

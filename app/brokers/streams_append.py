@@ -68,20 +68,21 @@ class Appender:
         self._wake_up = asyncio.Event()
         self._away = False
 
-    async def append(self, partition: int, values: Sequence[bytes]) -> None:
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
         """As Broker.append; takes `timeout_s` at most."""
-        if not values:
-            return
-        if self._away:
-            raise _away()
-        if self._waiting_records + len(values) > self._max_records:
-            raise _full()
         loop = asyncio.get_running_loop()
         append = _Append(partition, values, loop.time() + self._timeout_s, loop.create_future())
-        self._waiting.append(append)
-        self._waiting_records += len(values)
-        self._wake_up.set()
-        await append.done
+        if not values:
+            append.done.set_result(None)
+        elif self._away:
+            append.fail(_away())
+        elif self._waiting_records + len(values) > self._max_records:
+            append.fail(_full())
+        else:
+            self._waiting.append(append)
+            self._waiting_records += len(values)
+            self._wake_up.set()
+        return append.done
 
     async def open(self) -> None:
         """Connect. Raises redis errors."""
@@ -156,9 +157,8 @@ class Appender:
                 await self._line.close()
                 await asyncio.sleep(PROBE_S)
             else:
+                # In one step: whoever appends from here on knows what was lost.
                 self._on_lost()
-                # What is about to append in this turn of the loop is refused: it would go ahead of what was lost.
-                await asyncio.sleep(0)
                 self._away = False
         self._readiness.clear("log")
 

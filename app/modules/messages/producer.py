@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, perf_counter
 from typing import Protocol
 
@@ -71,6 +72,7 @@ class MessageProducer:
         total: int,
         linger_ms: float,
         batch_max: int,
+        append_wait_ms: float,
         send_timeout_s: float,
     ) -> None:
         self._broker = broker
@@ -83,6 +85,7 @@ class MessageProducer:
         self._total = total
         self._linger_s = linger_ms / 1000
         self._batch_max = batch_max
+        self._append_wait_s = append_wait_ms / 1000
         self._send_timeout_s = send_timeout_s
         self._number = 0
         self._pending: dict[int, _Pending] = {}
@@ -90,6 +93,8 @@ class MessageProducer:
         self._in_partition = [0] * broker.partitions
         self._new: deque[_Pending] = deque()
         self._again: list[_Pending] = []
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._fault: BaseException | None = None
         self._wake_up = asyncio.Event()
         self._answered = 0
         self._answers_per_s = 0.0
@@ -145,18 +150,27 @@ class MessageProducer:
 
     async def run(self) -> None:
         """Move new sends into the log until cancelled."""
-        while True:
-            if not (self._new or self._again):
-                self._wake_up.clear()
-                await self._wake_up.wait()
-            if self._linger_s > 0 and len(self._new) < self._batch_max:
-                await asyncio.sleep(self._linger_s)
-            batch = [self._new.popleft() for _ in range(min(len(self._new), self._batch_max))]
-            with self._metrics.stage("append"):
-                granted = await self._within_limits(batch)
-                # Taken only now: they are older than the batch, even when they were lost while it waited.
-                again, self._again = self._again, []
-                await self._append([*(pending for pending in again if pending.number in self._pending), *granted])
+        try:
+            while True:
+                await self._move()
+        finally:
+            for append in self._under_way:
+                append.cancel()
+
+    async def _move(self) -> None:
+        if not (self._new or self._again or self._fault):
+            self._wake_up.clear()
+            await self._wake_up.wait()
+        if self._fault is not None:
+            raise self._fault
+        if self._linger_s > 0 and len(self._new) < self._batch_max:
+            await asyncio.sleep(self._linger_s)
+        batch = [self._new.popleft() for _ in range(min(len(self._new), self._batch_max))]
+        with self._metrics.stage("append"):
+            granted = await self._within_limits(batch)
+            # Taken only now: they are older than the batch, even when they were lost while it waited.
+            again, self._again = self._again, []
+            await self._append([*(pending for pending in again if pending.number in self._pending), *granted])
 
     async def watch(self) -> None:
         """Answer sends whose time is over, and measure the ack rate, until cancelled."""
@@ -188,28 +202,39 @@ class MessageProducer:
         by_partition: dict[int, list[_Pending]] = {}
         for pending in batch:
             by_partition.setdefault(pending.partition, []).append(pending)
-        results = await asyncio.gather(
-            *(self._append_to(partition, sends) for partition, sends in by_partition.items()), return_exceptions=True
-        )
-        for sends, result in zip(by_partition.values(), results, strict=True):
-            if isinstance(result, AppError):
-                for pending in sends:
-                    if not pending.appended:
-                        self._fail(pending, result)
-                    elif result.outcome == "none":
-                        pending.repeated = False
-            elif isinstance(result, BaseException):
-                raise result
+        appends = [self._append_to(partition, sends) for partition, sends in by_partition.items()]
+        # What comes meanwhile makes the next batch larger; but a partition that is slow must not hold up the others.
+        if appends:
+            await asyncio.wait(appends, timeout=self._append_wait_s)
 
-    async def _append_to(self, partition: int, sends: list[_Pending]) -> None:
-        values = [
-            to_envelope(p.draft, Origin(node_id=self._node_id, boot_id=self._boot_id, request_id=p.number))
-            for p in sends
-        ]
-        await self._broker.append(partition, values)
-        for pending in sends:
-            pending.appended = True
-        self._metrics.messages_in.inc(len(values))
+    def _append_to(self, partition: int, sends: list[_Pending]) -> asyncio.Future[None]:
+        append = self._broker.append(partition, [self._envelope(pending) for pending in sends])
+        self._under_way.add(append)
+        append.add_done_callback(partial(self._appended, sends))
+        return append
+
+    def _envelope(self, pending: _Pending) -> bytes:
+        origin = Origin(node_id=self._node_id, boot_id=self._boot_id, request_id=pending.number)
+        return to_envelope(pending.draft, origin)
+
+    def _appended(self, sends: list[_Pending], append: asyncio.Future[None]) -> None:
+        self._under_way.discard(append)
+        if append.cancelled():
+            return
+        error = append.exception()
+        if error is None:
+            self._metrics.messages_in.inc(len(sends))
+            for pending in sends:
+                pending.appended = True
+        elif isinstance(error, AppError):
+            for pending in sends:
+                if not pending.appended:
+                    self._fail(pending, error)
+                elif error.outcome == "none":
+                    pending.repeated = False
+        else:
+            self._fault = error
+            self._wake_up.set()
 
     def _busy(self, message: str) -> Busy:
         """Says to come back when half of what waits now is done, at the measured rate of answers."""

@@ -1,0 +1,114 @@
+"""The producer in front of a log of which one partition does not answer, or breaks the contract."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from app.brokers.memory import MemoryBroker
+from app.errors import AppError, Busy
+from app.metrics import Metrics
+from app.modules.messages.models import Draft
+from app.modules.messages.producer import MessageProducer
+from app.protocol.magpie_pb2 import Answer
+
+PARTITIONS = 4
+
+
+class StuckLog(MemoryBroker):
+    """Appends to the partitions in `stuck` are answered by the test, or by nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(PARTITIONS, 1000)
+        self.stuck: dict[int, list[asyncio.Future[None]]] = {}
+
+    def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
+        if partition not in self.stuck:
+            return super().append(partition, values)
+        self.stuck[partition].append(asyncio.get_running_loop().create_future())
+        return self.stuck[partition][-1]
+
+
+class Writer:
+    """May send what it likes, and keeps its failures."""
+
+    def __init__(self) -> None:
+        self.unacked = 0
+        self.failures: dict[int, AppError] = {}
+
+    async def take_sends(self, user_ids: Sequence[int]) -> list[float]:
+        return [0.0] * len(user_ids)
+
+    def on_answer(self, request_id: int, answer: Answer) -> None:
+        raise AssertionError
+
+    def on_failure(self, request_id: int, error: AppError) -> None:
+        self.failures[request_id] = error
+
+
+@asynccontextmanager
+async def sending(broker: StuckLog, writer: Writer) -> AsyncIterator[MessageProducer]:
+    producer = MessageProducer(
+        broker,
+        writer,
+        Metrics(),
+        node_id="n",
+        boot_id="b",
+        per_connection=100,
+        per_partition=100,
+        total=100,
+        linger_ms=0,
+        batch_max=100,
+        append_wait_ms=20,
+        send_timeout_s=60,
+    )
+    running = asyncio.ensure_future(producer.run())
+    try:
+        yield producer
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def _draft(broker: StuckLog, partition: int, number: int) -> Draft:
+    group = next(g for g in range(1, 1000) if broker.partition_of(g) == partition)
+    return Draft(group, 7, UUID(int=number), "text", "x", b"h" * 32)
+
+
+async def _waiting(broker: StuckLog, partition: int, count: int) -> None:
+    async with asyncio.timeout(5):
+        while len(broker.logs[partition].records) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_partition_that_does_not_answer_does_not_hold_up_the_others() -> None:
+    broker, writer = StuckLog(), Writer()
+    broker.stuck[0] = []
+    async with sending(broker, writer) as producer:
+        for number in range(1, 6):
+            producer.submit(_draft(broker, 0, 2 * number), writer, 2 * number)
+            producer.submit(_draft(broker, 1, 2 * number + 1), writer, 2 * number + 1)
+            await _waiting(broker, 1, number)
+        assert not writer.failures
+        broker.stuck[0][0].set_exception(Busy("away", retry_after_ms=1))
+        async with asyncio.timeout(5):
+            while not writer.failures:
+                await asyncio.sleep(0.001)
+        assert list(writer.failures) == [2]
+    assert all(append.done() for append in broker.stuck[0])
+
+
+async def test_what_no_log_may_raise_ends_the_producer() -> None:
+    broker, writer = StuckLog(), Writer()
+    broker.stuck[0] = []
+    async with sending(broker, writer) as producer:
+        running = next(task for task in asyncio.all_tasks() if "MessageProducer.run" in repr(task))
+        producer.submit(_draft(broker, 0, 1), writer, 1)
+        async with asyncio.timeout(5):
+            while not broker.stuck[0]:
+                await asyncio.sleep(0.001)
+        broker.stuck[0][0].set_exception(ValueError("a bug"))
+        with pytest.raises(ValueError, match="a bug"):
+            await running
