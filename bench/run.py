@@ -128,6 +128,7 @@ async def run_once(
     target: Target, members: list[Member], shape: Shape, options: Options, folder: Path, watcher: Watcher
 ) -> RunResult:
     """Connect `members`, play the load of `shape`, and measure. Histories are left in `folder`. Raises BenchError."""
+    profiled_process = target.process(options.profile_role) if options.profile else None
     plans = _plans(target, members, shape, options, folder)
     async with running_workers(plans) as workers:
         run = _Run(target, workers, watcher)
@@ -142,7 +143,7 @@ async def run_once(
         measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
         if len(members) == failures.total():
             raise BenchError(f"Nobody could connect to {target.ws_urls}: {dict(failures)}.")
-        async with profiled(options.profile, target.process(options.profile_role), shape.duration_s):
+        async with profiled(options.profile, profiled_process, shape.duration_s):
             await run.load(shape, options, measured)
         for worker in workers:
             worker.order(Finish())

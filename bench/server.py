@@ -63,7 +63,11 @@ class Target:
         return self.roles or ({} if self.pid is None else {self.pid: "server"})
 
     def process(self, role: str) -> int | None:
-        """The first process of a role, or the one that has all."""
+        """The first process of a role, or the one that has all. Raises BenchError when the roles are others."""
+        if self.roles and role not in self.roles.values():
+            raise BenchError(
+                f"No process of role {role!r} runs; there are {', '.join(sorted(set(self.roles.values())))}."
+            )
         return next((pid for pid, each in self.roles.items() if each == role), self.pid)
 
     @property
