@@ -22,7 +22,9 @@ from app.storage.embedded.folder import private_folder
 from app.storage.embedded.launch import find_launcher
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.migrate import migrate
-from local.kafka import KafkaServer
+from local.kafka import KafkaServer, Listener
+from local.ports import free_ports
+from tests.certificates import Authority
 
 OPTIONS = Embedded(
     start_timeout_s=30,
@@ -97,8 +99,17 @@ def server_folder() -> Iterator[Path]:
             pytest.skip(f"PostgreSQL or Valkey did not start: {error}")
 
 
+SASL_USER, SASL_PASSWORD = "magpie", "only-for-tests"
+
+
 class KafkaOfThisProcess:
-    """One JVM for all tests of this process: it takes seconds to start. The tests that need it are in one group of pytest-xdist."""
+    """One JVM for all tests of this process: it takes seconds to start. The tests that need it are in one group of pytest-xdist.
+
+    `secure_address` is that of a second door, with TLS, certificates for clients too, and a password.
+    """
+
+    authority: Authority
+    secure_address: str
 
     def __init__(self) -> None:
         self._server: KafkaServer | None = None
@@ -108,7 +119,7 @@ class KafkaOfThisProcess:
         """The server, started if it is not there; whatever a test did to it."""
         if self._server is None:
             self._folder = tempfile.TemporaryDirectory(prefix="im-kafka-", ignore_cleanup_errors=True)
-            self._server = KafkaServer(Path(self._folder.name))
+            self._server = KafkaServer(Path(self._folder.name), self._secure_door(Path(self._folder.name)))
         try:
             await self._server.ensure()
         except ConfigError as error:
@@ -116,6 +127,23 @@ class KafkaOfThisProcess:
                 raise
             pytest.skip(str(error))
         return self._server
+
+    def _secure_door(self, folder: Path) -> Listener:
+        self.authority = Authority(folder)
+        _, _, both = self.authority.issue("server")
+        (port,) = free_ports(1)
+        self.secure_address = f"127.0.0.1:{port}"
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        settings = {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(both),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.authority.file),
+            "ssl.client.auth": "required",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "plain.sasl.jaas.config": f'{login} user_{SASL_USER}="{SASL_PASSWORD}";',
+        }
+        return Listener("SASL_SSL", port, settings)
 
     def end(self) -> None:
         """Of the session."""

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from local.kafka.cache import archive, formatted, listens, server_command
-from local.kafka.settings import properties
+from local.kafka.settings import Listener, properties
 from local.ports import free_ports
 
 START_TIMEOUT_S = 60.0
@@ -29,8 +29,9 @@ class KafkaServer:
     The process ends with this one, even by SIGKILL, where `setpriv` exists (Linux).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, beside: Listener | None = None) -> None:
         self._folder = folder
+        self._beside = beside
         self._port, self._controller_port = free_ports(2)
         self._log_file = folder / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +120,7 @@ class KafkaServer:
             for file in formatted().iterdir():
                 shutil.copy(file, data)
         settings = self._folder / "server.properties"
-        settings.write_text(properties(data, self._port, self._controller_port))
+        settings.write_text(properties(data, self._port, self._controller_port, self._beside))
         command = server_command(settings, f"-XX:SharedArchiveFile={archive()}")
         setpriv = shutil.which("setpriv")
         return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command

@@ -1,5 +1,7 @@
 """How the server is set up: small, quick to start, one machine."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HEAP = "-Xmx512m"
@@ -37,12 +39,28 @@ SETTINGS = {
 }
 
 
-def properties(data: Path, port: int, controller_port: int) -> str:
+@dataclass(frozen=True)
+class Listener:
+    """One more door beside the plain one: `protocol` as Kafka names it, `settings` without their prefix."""
+
+    protocol: str
+    port: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def properties(data: Path, port: int, controller_port: int, beside: Listener | None = None) -> str:
     """The text of `server.properties`."""
+    doors, protocols = f"PLAINTEXT://127.0.0.1:{port}", SETTINGS["listener.security.protocol.map"]
+    more = {}
+    if beside is not None:
+        doors += f",BESIDE://127.0.0.1:{beside.port}"
+        protocols += f",BESIDE:{beside.protocol}"
+        more = {f"listener.name.beside.{name}": value for name, value in beside.settings.items()}
     addresses = {
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "listeners": f"{doors},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": doors,
+        "listener.security.protocol.map": protocols,
         "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
         "log.dirs": str(data),
     }
-    return "".join(f"{name}={value}\n" for name, value in (SETTINGS | addresses).items())
+    return "".join(f"{name}={value}\n" for name, value in (SETTINGS | addresses | more).items())
