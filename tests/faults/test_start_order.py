@@ -15,7 +15,7 @@ from app.storage.embedded import EmbeddedServers, embedded_servers
 from local.cluster import Broker, Cluster, Ports, Shape, add_nodes
 from local.kafka import KafkaServer
 from local.node import Node
-from local.ports import free_ports
+from local.ports import free_range
 from tests.faults.conftest import Trial
 from tests.faults.process import LIMITS
 from tests.running import PASSWORD
@@ -57,10 +57,9 @@ async def test_a_cluster_waits_for_what_it_needs_and_says_so(trial: Trial, broke
                 stores = EmbeddedServers(postgres.dsn, valkey.redis_url)
             kafka = KafkaServer(folder / "kafka") if broker == "kafka" else None
             made = Cluster(folder, stores, kafka, "s" * 32)
-            first_metrics = free_ports(1)[0]
-            add_nodes(
-                made, Shape(broker, consumers=1), Ports(metrics=first_metrics), {"IM_ENV": "test", **LIMITS}, None
-            )
+            shape = Shape(broker, consumers=1)
+            first_metrics = free_range(shape.apis + shape.gateways + shape.consumers)
+            add_nodes(made, shape, Ports(metrics=first_metrics), {"IM_ENV": "test", **LIMITS}, None)
             stack.push_async_callback(made.stop)
             nodes = list(made.nodes.values())
             for node in chance.sample(nodes, len(nodes)):
