@@ -16,7 +16,7 @@ from app.storage.embedded import EmbeddedServers
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis, connect
-from tests.services import database_like, kafka, migrated_servers, valkey_to_break
+from tests.services import database_like, etcd, kafka, migrated_servers, valkey_to_break
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish() -> None:
     kafka.end()
+    etcd.end()
 
 
 class _Everything(frozenset[str]):

@@ -6,10 +6,11 @@ Valkey or listens to its channels does not meet the tests of another worker.
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -22,8 +23,10 @@ from app.storage.embedded.folder import private_folder
 from app.storage.embedded.launch import find_launcher
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.migrate import migrate
+from local.etcd import EtcdServer
 from local.kafka import KafkaServer, Listener
 from local.ports import free_ports
+from local.server import LocalServer
 from tests.certificates import Authority
 
 OPTIONS = Embedded(
@@ -33,6 +36,8 @@ OPTIONS = Embedded(
     valkey_max_memory_mb=64,
     log_max_bytes=10_000_000,
 )
+
+Server = TypeVar("Server", bound=LocalServer)
 
 _numbers = count(1)
 
@@ -99,27 +104,19 @@ def server_folder() -> Iterator[Path]:
             pytest.skip(f"PostgreSQL or Valkey did not start: {error}")
 
 
-SASL_USER, SASL_PASSWORD = "magpie", "only-for-tests"
+class SharedServer(Generic[Server]):
+    """One server for all tests of this process: it takes seconds to start. The tests that need it are in one group of pytest-xdist."""
 
-
-class KafkaOfThisProcess:
-    """One JVM for all tests of this process: it takes seconds to start. The tests that need it are in one group of pytest-xdist.
-
-    `secure_address` is that of a second door, with TLS, certificates for clients too, and a password.
-    """
-
-    authority: Authority
-    secure_address: str
-
-    def __init__(self) -> None:
-        self._server: KafkaServer | None = None
+    def __init__(self, make: Callable[[Path], Server]) -> None:
+        self._make = make
+        self._server: Server | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    async def running(self) -> KafkaServer:
+    async def running(self) -> Server:
         """The server, started if it is not there; whatever a test did to it."""
         if self._server is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="im-kafka-", ignore_cleanup_errors=True)
-            self._server = KafkaServer(Path(self._folder.name), self._secure_door(Path(self._folder.name)))
+            self._folder = tempfile.TemporaryDirectory(prefix="im-", ignore_cleanup_errors=True)
+            self._server = self._make(Path(self._folder.name))
         try:
             await self._server.ensure()
         except ConfigError as error:
@@ -128,7 +125,19 @@ class KafkaOfThisProcess:
             pytest.skip(str(error))
         return self._server
 
-    def _secure_door(self, folder: Path) -> Listener:
+    def end(self) -> None:
+        """Of the session."""
+        if self._server is not None and self._folder is not None:
+            self._server.kill()
+            self._folder.cleanup()
+
+
+class GuardedKafka(KafkaServer):
+    """Has a second door at `secure_address`: with TLS, certificates for clients too, and a password."""
+
+    user, password = "magpie", "only-for-tests"
+
+    def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder)
         _, _, both = self.authority.issue("server")
         (port,) = free_ports(1)
@@ -141,15 +150,10 @@ class KafkaOfThisProcess:
             "ssl.truststore.location": str(self.authority.file),
             "ssl.client.auth": "required",
             "sasl.enabled.mechanisms": "PLAIN",
-            "plain.sasl.jaas.config": f'{login} user_{SASL_USER}="{SASL_PASSWORD}";',
+            "plain.sasl.jaas.config": f'{login} user_{self.user}="{self.password}";',
         }
-        return Listener("SASL_SSL", port, settings)
-
-    def end(self) -> None:
-        """Of the session."""
-        if self._server is not None and self._folder is not None:
-            self._server.kill()
-            self._folder.cleanup()
+        super().__init__(folder, Listener("SASL_SSL", port, settings))
 
 
-kafka = KafkaOfThisProcess()
+kafka = SharedServer(GuardedKafka)
+etcd = SharedServer(EtcdServer)

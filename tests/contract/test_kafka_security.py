@@ -10,24 +10,24 @@ from app.lifecycle import Readiness, Supervisor
 from app.sections import Kafka
 from tests.contract.logs import PARTITIONS, Ownership, kafka_brokers, kafka_options
 from tests.contract.streams import until_read
-from tests.services import SASL_PASSWORD, SASL_USER, kafka
+from tests.services import kafka
 
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(150)]
 
 
 async def _options(**changed: object) -> Kafka:
-    await kafka.running()
-    certificate, key, _ = kafka.authority.issue("client")
+    server = await kafka.running()
+    certificate, key, _ = server.authority.issue("client")
     return await kafka_options(
         **{
-            "bootstrap_servers": [kafka.secure_address],
+            "bootstrap_servers": [server.secure_address],
             "security_protocol": "SASL_SSL",
-            "ssl_ca_file": str(kafka.authority.file),
+            "ssl_ca_file": str(server.authority.file),
             "ssl_cert_file": str(certificate),
             "ssl_key_file": str(key),
             "sasl_mechanism": "PLAIN",
-            "sasl_username": SASL_USER,
-            "sasl_password": SASL_PASSWORD,
+            "sasl_username": server.user,
+            "sasl_password": server.password,
         }
         | changed
     )
