@@ -3,44 +3,26 @@
 Durations carry their unit in the name, sizes are bytes, rates are per the unit in the name.
 """
 
-import ipaddress
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from app.sources import as_list
+from app.values import (
+    each_once,
+    etcd_prefix,
+    gateway,
+    host_and_port,
+    network,
+    node_id,
+    web_address,
+    ws_address,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Wait = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _web_address(value: str) -> str:
-    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).netloc):
-        raise ValueError("must begin with https:// or http:// and name a host")
-    return value
-
-
-def _gateway(value: str) -> str:
-    node, _, url = value.partition("=")
-    parts = urlsplit(url)
-    if not node or parts.scheme not in ("ws", "wss") or not parts.netloc or parts.path in ("", "/"):
-        raise ValueError("must look like node=wss://host/ws")
-    return value
-
-
-def _each_once(gateways: tuple[str, ...]) -> tuple[str, ...]:
-    nodes = [gateway.partition("=")[0] for gateway in gateways]
-    if twice := next((node for node in nodes if nodes.count(node) > 1), None):
-        raise ValueError(f"names {twice} twice")
-    return gateways
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value)
-    return value
 
 
 class Section(BaseModel):
@@ -54,9 +36,9 @@ class Http(Section):
 
     host: str
     port: Port
-    public_url: Annotated[str, AfterValidator(_web_address)]
+    public_url: Annotated[str, AfterValidator(web_address)]
     allowed_origins: Annotated[tuple[str, ...], BeforeValidator(as_list)]
-    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(as_list)]
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(network)], ...], BeforeValidator(as_list)]
     keepalive_timeout_s: Seconds
     body_timeout_s: Seconds
     header_timeout_s: Seconds
@@ -163,6 +145,32 @@ class Delivery(Section):
     heads_active_s: Seconds
     max_tracked_groups: Count
     reconnect_max_s: Seconds
+
+
+class Cluster(Section):
+    """Which gateways there are, and who belongs to which."""
+
+    registry: Literal["", "redis", "etcd"]
+    lease_s: Annotated[float, Field(ge=1)]
+    heartbeat_s: Seconds
+    poll_s: Seconds
+    timeout_s: Seconds
+    startup_wait_s: Wait
+    virtual_nodes: Annotated[int, Field(ge=1, le=4096)]
+
+
+class Etcd(Section):
+    """The registry in etcd."""
+
+    endpoints: Annotated[
+        tuple[Annotated[str, AfterValidator(web_address)], ...], BeforeValidator(as_list), Field(min_length=1)
+    ]
+    prefix: Annotated[str, AfterValidator(etcd_prefix)]
+    username: str
+    password: SecretStr
+    ca_file: str
+    cert_file: str
+    key_file: str
 
 
 class Auth(Section):
@@ -276,10 +284,13 @@ class Consumer(Section):
 class Gateway(Section):
     """WebSocket connections and fan-out."""
 
-    node_id: str
-    public_ws_url: str
+    node_id: Annotated[str, AfterValidator(node_id)]
+    public_ws_url: Annotated[str, AfterValidator(ws_address)]
+    grpc_address: Annotated[str, AfterValidator(host_and_port)]
+    weight: Annotated[int, Field(ge=1, le=16)]
+    origins: Annotated[tuple[str, ...], BeforeValidator(as_list)]
     nodes: Annotated[
-        tuple[Annotated[str, AfterValidator(_gateway)], ...], BeforeValidator(as_list), AfterValidator(_each_once)
+        tuple[Annotated[str, AfterValidator(gateway)], ...], BeforeValidator(as_list), AfterValidator(each_once)
     ]
     max_connections: Count
     connections_per_user: Count

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     redis_streams: tables.RedisStreams
     kafka: tables.Kafka
     delivery: tables.Delivery
+    cluster: tables.Cluster
+    etcd: tables.Etcd
     auth: tables.Auth
     limits: tables.Limits
     groups: tables.Groups
@@ -114,12 +116,16 @@ def check(settings: Settings) -> None:
                     f"{section}.kind = memory works only with role = all; choose another {section} for role = {settings.role}."
                 )
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
-    if settings.role == "api" and not (
+    if settings.cluster.registry:
+        _check_registered(settings)
+    elif settings.role == "api" and not (
         settings.gateway.nodes or settings.gateway.public_ws_url or settings.http.public_url
     ):
         raise ConfigError(
-            "role = api serves no WebSockets; set IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or IM_HTTP__PUBLIC_URL (of a proxy)."
+            "role = api serves no WebSockets; set IM_CLUSTER__REGISTRY, IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or "
+            "IM_HTTP__PUBLIC_URL (of a proxy)."
         )
+    _check_etcd(settings.etcd)
     nodes = [node.partition("=")[0] for node in settings.gateway.nodes]
     if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
@@ -146,6 +152,38 @@ def _check_shared(settings: Settings, why: str) -> None:
     for section, key in (("postgres", "dsn"), ("redis", "url"), ("auth", "secret")):
         if not getattr(getattr(settings, section), key).get_secret_value():
             raise ConfigError(f"{section}.{key} is empty, but {why}; set IM_{section.upper()}__{key.upper()}.")
+
+
+def _check_registered(settings: Settings) -> None:
+    """Rules where gateways register themselves. Raises ConfigError."""
+    registry, cluster, gateway = settings.cluster.registry, settings.cluster, settings.gateway
+    if gateway.nodes:
+        raise ConfigError(
+            f"gateway.nodes lists the gateways, but with cluster.registry = {registry} they register themselves; unset one of the two."
+        )
+    if settings.role in ("all", "gateway") and not (gateway.public_ws_url or settings.http.public_url):
+        raise ConfigError(
+            f"cluster.registry = {registry} tells others where clients reach this gateway, and it does not know; set "
+            "IM_GATEWAY__PUBLIC_WS_URL, for example wss://g1.example.org/ws."
+        )
+    if cluster.timeout_s > cluster.heartbeat_s:
+        raise ConfigError(
+            f"cluster.timeout_s is {cluster.timeout_s:g}; make it at most cluster.heartbeat_s ({cluster.heartbeat_s:g}), so that a "
+            "heartbeat without an answer does not delay the next."
+        )
+
+
+def _check_etcd(etcd: tables.Etcd) -> None:
+    """What would be ignored in silence, or fail only at the server. Raises ConfigError."""
+    if bool(etcd.username) != bool(etcd.password.get_secret_value()):
+        raise ConfigError("etcd.username and etcd.password belong together; set both or neither.")
+    if etcd.key_file and not etcd.cert_file:
+        raise ConfigError("etcd.key_file is set without etcd.cert_file; a key proves nothing without its certificate.")
+    plain = [endpoint for endpoint in etcd.endpoints if endpoint.startswith("http:")]
+    if plain and (etcd.ca_file or etcd.cert_file):
+        raise ConfigError(
+            f"etcd.ca_file or etcd.cert_file names a file, but {plain[0]} encrypts nothing; use https://."
+        )
 
 
 def _check_kafka_security(kafka: tables.Kafka) -> None:
@@ -178,6 +216,8 @@ def _check_renewals(settings: Settings) -> None:
             "redis_streams.lease_s",
             settings.redis_streams.lease_s,
         ),
+        ("cluster.heartbeat_s", settings.cluster.heartbeat_s, "cluster.lease_s", settings.cluster.lease_s),
+        ("cluster.poll_s", settings.cluster.poll_s, "cluster.lease_s", settings.cluster.lease_s),
         ("kafka.heartbeat_s", settings.kafka.heartbeat_s, "kafka.session_timeout_s", settings.kafka.session_timeout_s),
     )
     for renewal, renew_s, lease, lease_s in leases:

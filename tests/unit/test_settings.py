@@ -16,6 +16,8 @@ GATEWAY = {
     "IM_AUTH__SECRET": "s" * 32,
 }
 
+REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss://g1/ws"}
+
 
 @pytest.mark.parametrize(
     ("variables", "sentence"),
@@ -46,6 +48,24 @@ GATEWAY = {
             {**GATEWAY, "IM_GATEWAY__NODES": "g1=wss://a/ws", "IM_GATEWAY__NODE_ID": "g2"},
             r"gateway\.nodes names g1 but not this gateway \(g2\)",
         ),
+        ({"IM_CLUSTER__REGISTRY": "consul"}, r"cluster\.registry .*'redis' or 'etcd'"),
+        ({"IM_CLUSTER__REGISTRY": "redis"}, r"where clients reach this gateway.*set IM_GATEWAY__PUBLIC_WS_URL"),
+        ({**REGISTERED, "IM_GATEWAY__NODES": "g1=wss://a/ws"}, "they register themselves; unset one of the two"),
+        ({**REGISTERED, "IM_CLUSTER__HEARTBEAT_S": "2"}, r"make it at most a third of cluster\.lease_s \(3\)"),
+        (
+            {**REGISTERED, "IM_CLUSTER__POLL_S": "2"},
+            r"cluster\.poll_s is 2; make it at most a third of cluster\.lease_s",
+        ),
+        ({**REGISTERED, "IM_CLUSTER__TIMEOUT_S": "2"}, r"at most cluster\.heartbeat_s \(1\)"),
+        ({"IM_GATEWAY__NODE_ID": "g/1"}, r"gateway\.node_id .*must be of letters, digits"),
+        ({"IM_GATEWAY__GRPC_ADDRESS": "g1"}, r"gateway\.grpc_address .*must look like host:port"),
+        ({"IM_GATEWAY__PUBLIC_WS_URL": "https://a/ws"}, r"gateway\.public_ws_url .*must look like wss://host/ws"),
+        ({"IM_ETCD__USERNAME": "im"}, "set both or neither"),
+        ({"IM_ETCD__PREFIX": "magpie"}, r"etcd\.prefix .*must end with a slash"),
+        ({"IM_ETCD__ENDPOINTS": "etcd:2379"}, r"etcd\.endpoints\.0 .*must begin with https://"),
+        ({"IM_ETCD__ENDPOINTS": ""}, r"etcd\.endpoints .*at least 1 item"),
+        ({"IM_ETCD__CA_FILE": "/ca.pem"}, r"http://localhost:2379 encrypts nothing; use https://"),
+        ({"IM_ETCD__KEY_FILE": "/key.pem"}, "proves nothing without its certificate"),
         ({"IM_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "needs kafka.sasl_username and kafka.sasl_password"),
         ({"IM_KAFKA__SASL_USERNAME": "im"}, "PLAINTEXT sends neither"),
         ({"IM_KAFKA__SSL_CA_FILE": "/ca.pem"}, "PLAINTEXT encrypts nothing; use SSL or SASL_SSL"),
@@ -70,6 +90,12 @@ def test_a_gateway_of_the_list_is_welcome(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in {**GATEWAY, "IM_GATEWAY__NODES": "g1=wss://a/ws", "IM_GATEWAY__NODE_ID": "g1"}.items():
         monkeypatch.setenv(name, value)
     assert load().gateway.node_id == "g1"
+
+
+def test_an_api_asks_the_registry_where_gateways_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**GATEWAY, "IM_ROLE": "api", "IM_CLUSTER__REGISTRY": "etcd"}.items():
+        monkeypatch.setenv(name, value)
+    assert load().cluster.registry == "etcd"
 
 
 def test_kafka_over_tls_with_a_password_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""The registry in the Redis or Valkey of the caches: one hash, changed by one script."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from app.cluster.base import Node, NodeIdTaken, Reader, Registry, View
+from app.errors import Busy
+from app.storage.redis import ERRORS, Redis, Script, run_scripts
+
+KEY = "Gateway:Nodes"
+INCARNATION = "/incarnation"
+"""A field beside those of the nodes, whose ids hold no slash."""
+
+# Arguments: action, incarnation to begin with, then node id, boot id, lease in ms, JSON. Values are `until_ms boot_id json`, times are
+# the server's, in ms since 1970. Answers whether the node id is free or ours, and the hash without what has expired.
+TOUCH = Script("""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSETNX', KEYS[1], '/incarnation', ARGV[2])
+local ours = 1
+if ARGV[1] ~= 'read' then
+    local until_ms, boot = string.match(redis.call('HGET', KEYS[1], ARGV[3]) or '', '^(%d+) (%S+) ')
+    if boot and boot ~= ARGV[4] and tonumber(until_ms) > now then
+        ours = 0
+    elseif ARGV[1] == 'renew' then
+        local value = string.format('%.0f %s %s', now + ARGV[5], ARGV[4], ARGV[6])
+        redis.call('HSET', KEYS[1], ARGV[3], value)
+    elseif boot == ARGV[4] then
+        redis.call('HDEL', KEYS[1], ARGV[3])
+    end
+end
+local all, alive = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+    local until_ms = tonumber(string.match(all[i + 1], '^(%d+) '))
+    if until_ms and until_ms <= now then
+        redis.call('HDEL', KEYS[1], all[i])
+    else
+        alive[#alive + 1] = all[i]
+        alive[#alive + 1] = all[i + 1]
+    end
+end
+return {ours, alive}
+""")
+
+
+class RedisRegistry(Registry):
+    """Leases end by the clock of Redis; whoever looks removes what has expired. Emptied, it begins another incarnation."""
+
+    def __init__(self, redis: Redis, *, lease_s: float, timeout_s: float) -> None:
+        """`redis` is closed by `stop`."""
+        self._redis = redis
+        self._lease_ms = round(lease_s * 1000)
+        self._timeout_s = timeout_s
+        self._reader = Reader()
+
+    async def start(self) -> None:
+        """See Registry."""
+        await self.read()
+
+    async def renew(self, node: Node) -> View:
+        """See Registry."""
+        ours, view = await self._touch("renew", node.node_id, node.boot_id, self._lease_ms, node.encode())
+        if not ours:
+            raise NodeIdTaken(node.node_id)
+        return view
+
+    async def read(self) -> View:
+        """See Registry."""
+        _, view = await self._touch("read")
+        return view
+
+    async def leave(self, node: Node) -> None:
+        """See Registry."""
+        await self._touch("leave", node.node_id, node.boot_id)
+
+    async def stop(self) -> None:
+        """See Registry."""
+        await self._redis.aclose()
+
+    async def _touch(self, action: str, *arguments: Any) -> tuple[bool, View]:
+        async with self._bounded():
+            answers = await run_scripts(self._redis, [(TOUCH, [KEY], [action, secrets.token_hex(8), *arguments])])
+        ours, alive = answers[0]
+        held = {field.decode(errors="replace"): value for field, value in zip(alive[::2], alive[1::2], strict=True)}
+        incarnation = held.pop(INCARNATION).decode(errors="replace")
+        return bool(ours), self._reader.view(((name, _json(value)) for name, value in held.items()), incarnation)
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except ERRORS as error:
+            raise Busy("the registry is away; try again") from error
+
+
+def _json(value: bytes) -> bytes:
+    """What stands behind the end of the lease and the boot id."""
+    return value.split(b" ", 2)[-1]

@@ -1,0 +1,69 @@
+"""What single options must look like. Each function gives the value back, or raises ValueError with what it must be."""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+
+def web_address(value: str) -> str:
+    """An address of HTTP, or nothing."""
+    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).netloc):
+        raise ValueError("must begin with https:// or http:// and name a host")
+    return value
+
+
+def is_ws_address(url: str) -> bool:
+    """Whether it names a host and a path below it."""
+    parts = urlsplit(url)
+    return parts.scheme in ("ws", "wss") and bool(parts.netloc) and parts.path not in ("", "/")
+
+
+def ws_address(value: str) -> str:
+    """An address of a WebSocket, or nothing."""
+    if value and not is_ws_address(value):
+        raise ValueError("must look like wss://host/ws")
+    return value
+
+
+def gateway(value: str) -> str:
+    """`node=wss://host/ws`."""
+    node, _, url = value.partition("=")
+    if not node or not is_ws_address(url):
+        raise ValueError("must look like node=wss://host/ws")
+    return value
+
+
+def each_once(gateways: tuple[str, ...]) -> tuple[str, ...]:
+    """No node id is listed twice."""
+    nodes = [gateway.partition("=")[0] for gateway in gateways]
+    if twice := next((node for node in nodes if nodes.count(node) > 1), None):
+        raise ValueError(f"names {twice} twice")
+    return gateways
+
+
+def node_id(value: str) -> str:
+    """Fit for a URL, a channel and a key; or nothing."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", value):
+        raise ValueError("must be of letters, digits, dots, dashes and underscores, at most 100")
+    return value
+
+
+def host_and_port(value: str) -> str:
+    """`host:port`, or nothing."""
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isdecimal()):
+        raise ValueError("must look like host:port")
+    return value
+
+
+def etcd_prefix(value: str) -> str:
+    """A folder of keys."""
+    if not value.endswith("/"):
+        raise ValueError("must end with a slash")
+    return value
+
+
+def network(value: str) -> str:
+    """As `10.0.0.0/8`."""
+    ipaddress.ip_network(value)
+    return value
