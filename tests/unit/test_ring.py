@@ -1,0 +1,104 @@
+"""Which gateway a user belongs to, against rendezvous hashing as the oracle of balance and movement."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.cluster.base import Node
+from app.cluster.ring import Ring
+from tests.contract.registries import node
+
+POINTS = 1024
+USERS = range(1, 3001)
+TOLERANCE = 0.05
+
+names = st.sets(st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True), min_size=1, max_size=12)
+# The same examples each time: a share is a matter of chance, and a defect is not.
+chosen = settings(derandomize=True, max_examples=30)
+
+
+def ring(*nodes: Node) -> Ring:
+    return Ring(nodes, POINTS)
+
+
+def places(of: Ring) -> Mapping[int, str]:
+    found = {}
+    for user in USERS:
+        place = of.node_of(user)
+        assert place is not None
+        found[user] = place.node_id
+    return found
+
+
+def rendezvous(nodes: list[str]) -> Mapping[int, str]:
+    """Everybody to the node with the highest hash (Thaler and Ravishankar, 1998)."""
+    return {
+        user: max(nodes, key=lambda node: blake2b(f"{node} {user}".encode(), digest_size=8).digest()) for user in USERS
+    }
+
+
+@chosen
+@given(names)
+def test_shares_are_as_even_as_those_of_rendezvous_hashing(names: set[str]) -> None:
+    ours = Counter(places(ring(*map(node, names))).values())
+    oracle = Counter(rendezvous(sorted(names)).values())
+    for name in names:
+        assert abs(ours[name] - oracle[name]) <= TOLERANCE * len(USERS)
+
+
+@chosen
+@given(names, st.randoms(use_true_random=False))
+def test_adding_or_removing_one_moves_only_its_own_users(names: set[str], chance: random.Random) -> None:
+    one = chance.choice(sorted(names))
+    others = ring(*(node(name) for name in names if name != one))
+    everybody = places(ring(*map(node, names)))
+    moved = [user for user in USERS if everybody[user] == one]
+    assert len(moved) <= (1 / len(names) + TOLERANCE) * len(USERS)
+    if len(names) > 1:
+        without = places(others)
+        assert all(everybody[user] in (one, without[user]) for user in USERS)
+
+
+@chosen
+@given(names, st.randoms(use_true_random=False))
+def test_the_order_in_which_nodes_come_does_not_matter(names: set[str], chance: random.Random) -> None:
+    nodes = [node(name) for name in sorted(names)]
+    chance.shuffle(nodes)
+    assert places(ring(*nodes)) == places(ring(*map(node, sorted(names))))
+
+
+@chosen
+@given(st.dictionaries(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), st.integers(1, 16), min_size=1, max_size=8))
+def test_weights_are_honoured(weights: dict[str, int]) -> None:
+    shares = Counter(places(ring(*(node(name, weight=weight) for name, weight in weights.items()))).values())
+    for name, weight in weights.items():
+        assert abs(shares[name] / len(USERS) - weight / sum(weights.values())) <= TOLERANCE
+
+
+@chosen
+@given(names, st.randoms(use_true_random=False))
+def test_whoever_failed_at_one_goes_where_its_users_would_go(names: set[str], chance: random.Random) -> None:
+    failed = chance.choice(sorted(names))
+    full = ring(*map(node, names))
+    if len(names) == 1:
+        assert full.node_of(7, failed) == full.node_of(7)
+        return
+    others = ring(*(node(name) for name in names if name != failed))
+    assert all(full.node_of(user, failed) == others.node_of(user) for user in range(1, 300))
+
+
+def test_a_node_that_drains_gets_nobody() -> None:
+    full = ring(node("a"), node("b", state="draining"))
+    assert set(places(full).values()) == {"a"}
+    assert ring(node("b", state="draining")).node_of(7) is None
+    assert ring().node_of(7, "a") is None
+
+
+def test_every_process_and_every_version_agrees() -> None:
+    full = ring(*(node(f"gateway-{number}") for number in range(5)))
+    found = [place.node_id[-1] for user in range(1, 41) if (place := full.node_of(user << 22))]
+    assert "".join(found) == "4413114120330011230441123344313032410000"
