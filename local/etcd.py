@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import aiohttp
 
@@ -15,20 +17,25 @@ ASK_TIMEOUT_S = 2.0
 
 
 class EtcdServer(LocalServer):
-    """Leases may be as short as a second; etcd's defaults make them two seconds at least."""
+    """Leases may be as short as a second; etcd's defaults make them two seconds at least. `options` are more flags, as those for TLS."""
 
     name = "etcd"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Mapping[str, str] = MappingProxyType({})) -> None:
         super().__init__(folder)
-        self._port, self._peer_port = free_ports(2)
-        self.data = folder / "data"
-        """What it knows; without this folder it starts anew."""
+        self._options = options
+        self._port, self._peer_port, self._health_port = free_ports(3)
+        self._data = folder / "data"
 
     @property
     def address(self) -> str:
         """For `etcd.endpoints`."""
-        return f"http://{HOST}:{self._port}"
+        return f"{'https' if 'cert-file' in self._options else 'http'}://{HOST}:{self._port}"
+
+    def forget(self) -> None:
+        """Kill it, and all that it knows."""
+        self.kill()
+        shutil.rmtree(self._data)
 
     def _prepare(self) -> list[str]:
         # Beside the Python that runs us is the one whose version is locked.
@@ -39,7 +46,7 @@ class EtcdServer(LocalServer):
         peer = f"http://{HOST}:{self._peer_port}"
         options = {
             "name": "local",
-            "data-dir": str(self.data),
+            "data-dir": str(self._data),
             "listen-client-urls": self.address,
             "advertise-client-urls": self.address,
             "listen-peer-urls": peer,
@@ -48,6 +55,9 @@ class EtcdServer(LocalServer):
             "heartbeat-interval": "20",
             "election-timeout": "200",
             "log-level": "warn",
+            # Plain whatever clients need.
+            "listen-metrics-urls": f"http://{HOST}:{self._health_port}",
+            **self._options,
         }
         return [program, *(f"--{name}={value}" for name, value in options.items())]
 
@@ -56,7 +66,7 @@ class EtcdServer(LocalServer):
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as http,
-                http.get(f"{self.address}/health") as answer,
+                http.get(f"http://{HOST}:{self._health_port}/health") as answer,
             ):
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):

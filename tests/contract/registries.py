@@ -1,7 +1,6 @@
 """Where the contract of registries is tried: a real server of each kind that a test may break. A new adapter is one line in `PLACES`."""
 
 import asyncio
-import shutil
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -24,9 +23,9 @@ from app.storage.redis import connect as connect_redis
 from local.etcd import EtcdServer
 from tests.services import etcd, valkey_to_break
 
-LEASE_S = 1.0
-TIMEOUT_S = 0.5
-SLACK_S = 10.0
+LEASE_S, TIMEOUT_S = 60.0, 30.0
+"""Where a test is not about them: nothing ends by itself."""
+SLACK_S = 20.0
 """A busy machine is no defect; what would never happen does not happen later either."""
 LOOK_S = 0.02
 
@@ -40,7 +39,7 @@ class Place(ABC):
         self._connected: list[Registry] = []
 
     @abstractmethod
-    def _registry(self) -> Registry:
+    def _registry(self, lease_s: float, timeout_s: float) -> Registry:
         """An adapter, not started."""
 
     @abstractmethod
@@ -59,9 +58,9 @@ class Place(ABC):
     def thaw(self) -> None:
         """It goes on."""
 
-    async def connect(self) -> Registry:
+    async def connect(self, lease_s: float = LEASE_S, timeout_s: float = TIMEOUT_S) -> Registry:
         """As another process has it; disconnected at the end of the test."""
-        registry = self._registry()
+        registry = self._registry(lease_s, timeout_s)
         self._connected.append(registry)
         await registry.start()
         return registry
@@ -82,8 +81,8 @@ class ValkeyPlace(Place):
     def _client(self) -> Redis:
         return connect_redis(self._server.url, pool_max=2, connect_timeout_s=2, command_timeout_s=2)
 
-    def _registry(self) -> Registry:
-        return RedisRegistry(self._client(), lease_s=LEASE_S, timeout_s=TIMEOUT_S)
+    def _registry(self, lease_s: float, timeout_s: float) -> Registry:
+        return RedisRegistry(self._client(), lease_s=lease_s, timeout_s=timeout_s)
 
     async def write(self, node_id: str, value: bytes) -> None:
         client = self._client()
@@ -113,16 +112,15 @@ class EtcdPlace(Place):
         self._server = server
         self.options = etcd_options(server, prefix=f"test-{next(_prefixes)}/")
 
-    def _registry(self) -> Registry:
-        return EtcdRegistry(self.options, lease_s=LEASE_S, timeout_s=TIMEOUT_S)
+    def _registry(self, lease_s: float, timeout_s: float) -> Registry:
+        return EtcdRegistry(self.options, lease_s=lease_s, timeout_s=timeout_s)
 
     async def write(self, node_id: str, value: bytes) -> None:
         key = f"{self.options.prefix}nodes/{node_id}"
         await call(self._server, "kv/put", key=text(key), value=b64encode(value).decode())
 
     async def empty(self) -> None:
-        self._server.kill()
-        shutil.rmtree(self._server.data)
+        self._server.forget()
         await self._server.start()
 
     def freeze(self) -> None:
