@@ -66,6 +66,11 @@ class Metrics:
             "im_ack_seconds", "From a send's arrival to its answer", buckets=SECONDS, registry=r
         )
 
+        self.cluster_nodes = Gauge("im_cluster_nodes", "Gateways on the ring, as this process knows it", registry=r)
+        self.registry_age_seconds = Gauge(
+            "im_registry_age_seconds", "Since the registry was seen; 0 without one", registry=r
+        )
+
         self.pending_sends = Gauge("im_pending_sends", "Sends waiting for their answer", registry=r)
         self.log_depth = Gauge(
             "im_log_depth", "Records that are not committed in the partitions of this process", registry=r

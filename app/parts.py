@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from app import __version__
 from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
-from app.cluster.directory import Directory
+from app.cluster.base import Node, Registry
+from app.cluster.directory import Directory, ListDirectory, RingDirectory
+from app.cluster.membership import Membership
+from app.cluster.redis_registry import RedisRegistry
 from app.consumer.dead_letter_table import DeadLetterTable
 from app.consumer.dead_letter_watch import DeadLetterWatch
 from app.consumer.feature import build_consumer
@@ -42,6 +46,9 @@ from app.web.limits import RequestLimits
 from app.web.openapi import build_document
 from app.web.pages import Pages
 from app.web.server import Api
+
+GRPC_PORT = 9090
+"""Where gateways listen for other processes, unless they are told otherwise."""
 
 
 class Parts:
@@ -204,11 +211,44 @@ class Parts:
     @cached_property
     def directory(self) -> Directory:
         """Where users connect."""
-        http, o = self.settings.http, self.settings.gateway
+        o = self.settings.gateway
+        if self.membership is not None:
+            directory = RingDirectory(self._ws_url(), o.origins)
+            self.membership.subscribe(directory.on_ring)
+            return directory
         if o.nodes:
-            return Directory(dict(node.split("=", 1) for node in o.nodes))
-        told = http.public_url and "ws" + http.public_url.removeprefix("http").rstrip("/") + "/ws"
-        return Directory({self.node_id: o.public_ws_url or told})
+            return ListDirectory(dict(node.split("=", 1) for node in o.nodes))
+        return ListDirectory({self.node_id: self._ws_url()})
+
+    def _ws_url(self) -> str:
+        """Where clients reach this process or the proxy before it; empty: it was never told."""
+        url = self.settings.http.public_url
+        told = url and "ws" + url.removeprefix("http").rstrip("/") + "/ws"
+        return self.settings.gateway.public_ws_url or told
+
+    @cached_property
+    def node(self) -> Node:
+        """This process as a gateway."""
+        o = self.settings.gateway
+        address = o.grpc_address or f"{socket.gethostname()}:{GRPC_PORT}"
+        return Node(self.node_id, self.boot_id, self._ws_url(), address, o.weight, "up", __version__)
+
+    @cached_property
+    def membership(self) -> Membership | None:
+        """The gateways and who belongs to which; None: there is no registry."""
+        registry, o = self._registry(), self.settings.cluster
+        return None if registry is None else Membership(registry, o, self.metrics, self.readiness)
+
+    def _registry(self) -> Registry | None:
+        o = self.settings.cluster
+        if o.registry == "redis":
+            # Connections of its own: a heartbeat does not queue behind anything.
+            return RedisRegistry(self._connect_redis(2), lease_s=o.lease_s, timeout_s=o.timeout_s)
+        if o.registry == "etcd":
+            from app.cluster.etcd_registry import EtcdRegistry  # aiohttp's client, which nothing else here needs
+
+            return EtcdRegistry(self.settings.etcd, lease_s=o.lease_s, timeout_s=o.timeout_s)
+        return None
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -317,6 +357,7 @@ class Parts:
             self.metrics,
             self.settings,
             node_id=self.node_id,
+            registered=lambda: self.membership is None or self.membership.accepting,
         )
 
     @cached_property

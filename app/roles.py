@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from app.cluster.base import Node
 from app.consumer.fence import check_partitions
 from app.delivery.base import Channel, Delivery
 from app.errors import Busy
@@ -150,6 +151,35 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
         log.warning("read_marks_lost_at_shutdown")
 
 
+@asynccontextmanager
+async def registered(parts: Parts) -> AsyncIterator[None]:
+    """A gateway among the others: last to come, when everything behind it works."""
+    async with _in_cluster(parts, parts.node):
+        yield
+
+
+@asynccontextmanager
+async def watching(parts: Parts) -> AsyncIterator[None]:
+    """The gateways, for who sends users to them."""
+    async with _in_cluster(parts, None):
+        yield
+
+
+@asynccontextmanager
+async def _in_cluster(parts: Parts, node: Node | None) -> AsyncIterator[None]:
+    membership, wait_s = parts.membership, parts.settings.cluster.startup_wait_s
+    if membership is None:
+        yield
+        return
+    try:
+        await until_there(lambda: membership.start(node), "the registry", parts.readiness, wait_s=wait_s)
+        task = parts.supervisor.spawn(membership.run(), "membership")
+        yield
+        await parts.supervisor.end(task, STOP_S)
+    finally:
+        await membership.leave()
+
+
 async def _nothing(_: Parts) -> None:
     """There is nothing to end early."""
 
@@ -178,6 +208,9 @@ def _serve_sockets(app: web.Application, parts: Parts) -> None:
 
 async def _close_sockets(parts: Parts) -> None:
     parts.gateway.endpoint.accepting = False
+    if parts.membership is not None:
+        # Whoever is closed now asks where to go.
+        await parts.membership.drain()
     await parts.gateway.closer.close_all(parts.gateway.hub, STOP_S)
 
 
@@ -187,12 +220,13 @@ ANSWERED = Feature((answered, way_up))
 FAN_OUT = Feature((fanning_out, way_up))
 CONSUMER = Feature((consuming, indexing))
 API = Feature((sending,), _serve_api)
-GATEWAY = Feature((sending, sockets), _serve_sockets, _close_sockets)
+GATEWAY = Feature((sending, sockets, registered), _serve_sockets, _close_sockets)
+WATCHING = Feature((watching,))
 
 ROLES: Mapping[Role, tuple[Feature, ...]] = {
     "all": (COMMON, FAN_OUT, CONSUMER, API, GATEWAY),
     "gateway": (COMMON, FAN_OUT, GATEWAY),
-    "api": (COMMON, ANSWERED, API),
+    "api": (COMMON, ANSWERED, API, WATCHING),
     "consumer": (COMMON, DOWN_ONLY, CONSUMER),
 }
 
@@ -211,9 +245,8 @@ def build_app(
     """
     parts = Parts(settings, stop, delivery=delivery, readiness=readiness, metrics=metrics)
     features = ROLES[settings.role]
-    gateways = parts.directory.origins() if settings.gateway.nodes else ()
     app = web.Application(
-        middlewares=[edge(parts.metrics, settings.http.trusted_proxies, gateways)],
+        middlewares=[edge(parts.metrics, settings.http.trusted_proxies, parts.directory.origins)],
         client_max_size=settings.http.max_body_bytes,
     )
     app[PARTS] = parts

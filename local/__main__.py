@@ -17,7 +17,7 @@ from app import settings
 from app.cli.progress import Progress
 from app.cli.secret import dev_secret
 from app.errors import ConfigError
-from local.cluster import BrokerKind, Cluster, Ports, Shape, cluster
+from local.cluster import BrokerKind, Cluster, Ports, RegistryKind, Shape, cluster
 from local.node import NodeFailed
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
@@ -70,6 +70,9 @@ def main(
     ] = BrokerKind.redis_streams,
     gateways: Annotated[int, typer.Option(min=1, max=8, help="Gateway processes.")] = 2,
     consumers: Annotated[int, typer.Option(min=1, max=8, help="Consumer processes.")] = 2,
+    registry: Annotated[
+        RegistryKind, typer.Option(help="Where gateways register; list: everybody is given a list of them.")
+    ] = RegistryKind.list,
     port: Annotated[int, typer.Option(help="Port of the api; gateways take the ports after it.")] = 8080,
 ) -> None:
     """Run a small cluster on this machine until Ctrl+C: an api, gateways and consumers with real stores.
@@ -77,7 +80,12 @@ def main(
     Its data stay in .data/cluster. Kafka needs Java 17 and Maven; Redis Streams needs nothing.
     """
     config = settings.load()
-    shape = Shape(broker.value, gateways=gateways, consumers=consumers)
+    shape = Shape(
+        broker.value,
+        gateways=gateways,
+        consumers=consumers,
+        registry=registry.value,
+    )
     ports = Ports(api=port, gateway=port + 1, metrics=METRICS_PORT)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,11 +11,13 @@ from typing import Literal
 
 from app.sections import Embedded
 from app.storage.embedded import EmbeddedServers, embedded_servers
+from local.etcd import EtcdServer
 from local.kafka import KafkaServer
 from local.node import Node, OnLine
 from local.ports import free_ports
 
 Broker = Literal["redis_streams", "kafka"]
+Registry = Literal["list", "redis", "etcd"]
 
 
 class BrokerKind(StrEnum):
@@ -25,6 +27,14 @@ class BrokerKind(StrEnum):
     kafka = "kafka"
 
 
+class RegistryKind(StrEnum):
+    """The same, for command lines."""
+
+    list = "list"
+    redis = "redis"
+    etcd = "etcd"
+
+
 OnStep = Callable[[str], None]
 STARTUP_WAIT_S = "120"
 """Start order does not matter: everybody waits this long for what is missing."""
@@ -32,12 +42,13 @@ STARTUP_WAIT_S = "120"
 
 @dataclass(frozen=True)
 class Shape:
-    """How many processes of each role, on which broker."""
+    """How many processes of each role, on which broker; gateways in a registry, or as a list that everybody has."""
 
     broker: Broker
     apis: int = 1
     gateways: int = 2
     consumers: int = 2
+    registry: Registry = "list"
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,18 @@ class Ports:
 class Cluster:
     """Stores and nodes by name (`api1`, `gateway1`, `consumer1` …). Use `cluster`; nodes are started by whoever uses it."""
 
-    def __init__(self, folder: Path, stores: EmbeddedServers, kafka: KafkaServer | None, secret: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stores: EmbeddedServers,
+        kafka: KafkaServer | None,
+        secret: str,
+        etcd: EtcdServer | None = None,
+    ) -> None:
         self.folder = folder
         self.stores = stores
         self.kafka = kafka
+        self.etcd = etcd
         self.secret = secret
         self.nodes: dict[str, Node] = {}
 
@@ -120,7 +139,12 @@ async def cluster(
             stack.push_async_callback(kafka.stop)
             await kafka.start()
             on_step("Kafka runs")
-        made = Cluster(folder, stores, kafka, secret or secrets.token_hex(32))
+        etcd = None
+        if shape.registry == "etcd":
+            etcd = EtcdServer(folder / "etcd")
+            stack.push_async_callback(etcd.stop)
+            await etcd.start()
+        made = Cluster(folder, stores, kafka, secret or secrets.token_hex(32), etcd)
         add_nodes(made, shape, ports, environment or {}, on_line)
         stack.push_async_callback(made.stop)
         yield made
@@ -132,6 +156,7 @@ def add_nodes(
     """Make the nodes of `shape`; does not start them."""
     api_ports, gateway_ports = _ports(ports.api, shape.apis), _ports(ports.gateway, shape.gateways)
     gateways = {f"gateway{n}": port for n, port in enumerate(gateway_ports, 1)}
+    urls = {name: f"ws://localhost:{port}/ws" for name, port in gateways.items()}
     common = {
         "IM_POSTGRES__DSN": made.stores.dsn,
         "IM_REDIS__URL": made.stores.redis_url,
@@ -142,13 +167,18 @@ def add_nodes(
         "IM_BROKER__KIND": shape.broker,
         "IM_DELIVERY__KIND": "redis_pubsub",
         "IM_HTTP__PUBLIC_URL": f"http://localhost:{api_ports[0]}",
-        "IM_GATEWAY__NODES": ",".join(f"{name}=ws://localhost:{port}/ws" for name, port in gateways.items()),
         "IM_DATA_DIR": str(made.folder / "data"),
         # Everything shares one PostgreSQL for laptops.
         "IM_POSTGRES__POOL_MAX": "6",
     }
     if made.kafka is not None:
         common["IM_KAFKA__BOOTSTRAP_SERVERS"] = made.kafka.address
+    if made.etcd is not None:
+        common["IM_ETCD__ENDPOINTS"] = made.etcd.address
+    if shape.registry != "list":
+        common |= {"IM_CLUSTER__REGISTRY": shape.registry, "IM_CLUSTER__STARTUP_WAIT_S": STARTUP_WAIT_S}
+    else:
+        common["IM_GATEWAY__NODES"] = ",".join(f"{name}={url}" for name, url in urls.items())
     wanted = [(f"api{n}", "api", port) for n, port in enumerate(api_ports, 1)]
     wanted += [(name, "gateway", port) for name, port in gateways.items()]
     wanted += [(f"consumer{n}", "consumer", port) for n, port in enumerate(_ports(0, shape.consumers), 1)]
@@ -159,6 +189,7 @@ def add_nodes(
             "IM_HTTP__PORT": str(port),
             "IM_METRICS__PORT": str(next(metrics) if metrics else 0),
             "IM_GATEWAY__NODE_ID": name,
+            "IM_GATEWAY__PUBLIC_WS_URL": urls.get(name, ""),
         }
         made.nodes[name] = Node(
             name, role, port, {**common, **own, **environment}, made.folder / f"{name}.log", on_line

@@ -34,12 +34,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 
-def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Sequence[str] = ()) -> Any:
-    """The outermost middleware. `gateways` are origins beside our own that the web app may connect to (`wss://host`).
+def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Callable[[], Sequence[str]]) -> Any:
+    """The outermost middleware. `gateways` gives the origins beside our own that the web app may connect to now (`wss://host`).
 
     Raises ValueError for a trusted proxy that is not a network.
     """
-    headers = HEADERS | {"Content-Security-Policy": POLICY.format(connect=" ".join(["'self'", *gateways]))}
     networks = [ipaddress.ip_network(network) for network in trusted_proxies]
 
     @web.middleware
@@ -64,7 +63,8 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Sequence[st
             )
         _note(request, response.status, perf_counter() - start, metrics)
         if not response.prepared:
-            response.headers.update(headers)
+            response.headers.update(HEADERS)
+            response.headers["Content-Security-Policy"] = POLICY.format(connect=" ".join(["'self'", *gateways()]))
             response.headers.setdefault("Cache-Control", "no-store")
             # Not the versions of Python and aiohttp.
             response.headers["Server"] = "magpie"

@@ -50,6 +50,7 @@ def gateway_feature(
     settings: Settings,
     *,
     node_id: str,
+    registered: Callable[[], bool],
 ) -> GatewayFeature:
     """Build everything from its parts; does no I/O."""
     o = settings.gateway
@@ -100,6 +101,7 @@ def gateway_feature(
         messages.repository.epoch,
         hello_of(settings, node_id),
         limits,
+        registered,
     )
     sweeper = Sweeper(
         hub,

@@ -56,7 +56,9 @@ class Gateway:
         epoch: Callable[[], Awaitable[str]],
         hello: Mapping[str, object],
         limits: SocketLimits,
+        registered: Callable[[], bool],
     ) -> None:
+        """`registered` says whether users belong here; without a cluster always."""
         self._authenticate = authenticate
         self._hub = hub
         self._loader = loader
@@ -66,6 +68,7 @@ class Gateway:
         self._read_epoch = epoch
         self._hello = hello
         self._limits = limits
+        self._registered = registered
         self._numbers = count(1)
         self._admission = LocalBucket(limits.admission_per_second, limits.admission_burst)
         self._of_user: Counter[int] = Counter()
@@ -119,6 +122,8 @@ class Gateway:
         """Raises Busy: an answer that costs nothing."""
         if not self.accepting:
             raise Busy("the server is going away; connect again", retry_after_ms=1000)
+        if not self._registered():
+            raise Busy("this gateway has lost its cluster; try another", retry_after_ms=1000)
         if len(self._hub.connections) >= self._limits.max_connections:
             raise Busy("this gateway is full; try another", retry_after_ms=5000)
 

@@ -1,0 +1,187 @@
+"""Keeps a gateway registered, and what its process knows of the others current."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from app.cluster.base import Node, NodeIdTaken, Registry
+from app.cluster.ring import Ring
+from app.cluster.roster import Roster
+from app.errors import Busy
+from app.lifecycle import Readiness
+from app.metrics import Metrics
+from app.sections import Cluster
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_LEASES = 2
+"""How long a node id may be taken by a process that died: its lease, and the time in which etcd notices the end of one."""
+ROUNDS = 2
+"""Of asking in a row: the registry may have come back for a peer a moment before us."""
+
+Listener = Callable[[Ring, Ring], None]
+"""Gets the old ring and the new one. Must not block or raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How many gateways see the registry, how many do not, and how many did not answer."""
+
+    yes: int
+    no: int
+    silent: int
+
+
+class Peers(Protocol):
+    """How a gateway asks others."""
+
+    async def sees_registry(self, nodes: Sequence[Node]) -> Sight:
+        """Ask all of them at once whether they see the registry. Bounded in time; does not raise."""
+
+
+class Membership:
+    """This process and the gateways: a gateway renews its lease and sees the others, another process just looks.
+
+    The registry may be away for as long as it likes: the ring stays as it was. A gateway without a lease takes no new connections; it
+    keeps those it has, unless its peers say that it alone lost the registry: then `on_isolated` is called, once for each loss.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        options: Cluster,
+        metrics: Metrics,
+        readiness: Readiness,
+        *,
+        peers: Peers | None = None,
+        on_isolated: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without `peers` nobody can be asked, and a gateway that lost the registry keeps its connections. `clock` gives seconds."""
+        self._registry = registry
+        self._options = options
+        self._metrics = metrics
+        self._readiness = readiness
+        self._peers = peers
+        self._on_isolated = on_isolated
+        self._clock = clock
+        self._node: Node | None = None
+        self._roster = Roster(options.lease_s)
+        self._listeners: list[Listener] = []
+        self._lock = asyncio.Lock()
+        self._seen_at = float("-inf")
+        self._away = False
+        self._against = 0
+        """Rounds in which the peers said that it is us."""
+        self.ring = Ring((), options.virtual_nodes)
+        """As this process knows it."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell of changes from now on."""
+        self._listeners.append(listener)
+
+    @property
+    def sees_registry(self) -> bool:
+        """Whether it answered within the last lease; for a gateway: whether its lease is known to last."""
+        return self._clock() < self._seen_at + self._options.lease_s
+
+    @property
+    def accepting(self) -> bool:
+        """Whether this gateway may take new connections."""
+        return self._node is not None and self._node.state == "up" and self.sees_registry
+
+    async def start(self, node: Node | None) -> None:
+        """Connect, register `node` if this process is a gateway, and know the others.
+
+        Raises Busy, ConfigError, and NodeIdTaken when another process with this node id lives.
+        """
+        await self._registry.start()
+        self._node = node
+        patience = self._clock() + PATIENCE_LEASES * self._options.lease_s
+        while True:
+            try:
+                await self._look()
+            except NodeIdTaken:
+                if self._clock() > patience:
+                    raise
+                self._readiness.expect("startup", "waiting for the lease of an earlier process under this node id")
+                await asyncio.sleep(self._options.poll_s)
+            else:
+                break
+        self._metrics.registry_age_seconds.set_function(lambda: self._clock() - self._seen_at)
+
+    async def run(self) -> None:
+        """Keep registered and current, until cancelled. Raises NodeIdTaken when another process took over while this one slept."""
+        pause_s = self._options.heartbeat_s if self._node else self._options.poll_s
+        while True:
+            due = self._clock() + pause_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
+            await self.step()
+            await asyncio.sleep(max(0.0, due - self._clock()))
+
+    async def step(self) -> None:
+        """One heartbeat. Raises NodeIdTaken."""
+        try:
+            await self._look()
+        except Busy as error:
+            if not self._away:
+                self._away = True
+                log.warning("registry_away", cause=repr(error.__cause__))
+            self._roster.lose_sight()
+            if self._node is not None and not self.sees_registry:
+                await self._be_lost(self._node, error)
+        else:
+            if self._away:
+                self._away = False
+                log.info("registry_back")
+            self._against = 0
+            self._readiness.clear("registry")
+
+    async def drain(self) -> None:
+        """Leave the ring at once, and stay registered."""
+        if self._node is not None:
+            self._node = replace(self._node, state="draining")
+            with suppress(NodeIdTaken):
+                await self.step()
+
+    async def leave(self) -> None:
+        """End the lease and disconnect; `run` has ended. Does not raise when the registry is away: then the lease runs out."""
+        try:
+            if self._node is not None:
+                await self._registry.leave(self._node)
+        except Busy:
+            log.warning("registry_not_left")
+        await self._registry.stop()
+
+    async def _look(self) -> None:
+        # One at a time: a heartbeat under way must not overwrite that we drain.
+        async with self._lock:
+            began = self._clock()
+            view = await (self._registry.read() if self._node is None else self._registry.renew(self._node))
+            # The lease counts from when it was asked for, at the latest.
+            self._seen_at = began
+            self._roster.see(view, self._clock())
+        up = {node_id: node for node_id, node in self._roster.nodes.items() if node.state == "up"}
+        if up != self.ring.nodes:
+            old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes)
+            self._metrics.cluster_nodes.set(len(up))
+            log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
+            for listener in self._listeners:
+                listener(old, self.ring)
+
+    async def _be_lost(self, node: Node, error: Busy) -> None:
+        """A gateway without a lease: is it the registry, or us?"""
+        self._readiness.fail("registry", "no lease: no new connections", error)
+        others = [other for node_id, other in self.ring.nodes.items() if node_id != node.node_id]
+        if self._peers is None or not others or node.state != "up" or self._against >= ROUNDS:
+            return
+        sight = await self._peers.sees_registry(others)
+        self._against = self._against + 1 if sight.yes or not sight.no else 0
+        if self._against == ROUNDS:
+            log.error("gateway_isolated", seen_by=sight.yes, silent=sight.silent)
+            self._on_isolated()
