@@ -35,7 +35,7 @@ Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 
 def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Callable[[], Sequence[str]]) -> Any:
-    """The outermost middleware. `gateways` gives the origins beside our own that the web app may connect to now (`wss://host`).
+    """The outermost middleware. `gateways` gives those of `security_headers` as they are now.
 
     Raises ValueError for a trusted proxy that is not a network.
     """
@@ -63,8 +63,7 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Callable[[]
             )
         _note(request, response.status, perf_counter() - start, metrics)
         if not response.prepared:
-            response.headers.update(HEADERS)
-            response.headers["Content-Security-Policy"] = POLICY.format(connect=" ".join(["'self'", *gateways()]))
+            response.headers.update(security_headers(gateways()))
             response.headers.setdefault("Cache-Control", "no-store")
             # Not the versions of Python and aiohttp.
             response.headers["Server"] = "magpie"
@@ -74,16 +73,26 @@ def edge(metrics: Metrics, trusted_proxies: Sequence[str], gateways: Callable[[]
     return middleware
 
 
-def error_response(request: web.Request, error: AppError) -> web.Response:
-    """The only place where errors become HTTP answers."""
+def security_headers(gateways: Sequence[str] = ()) -> dict[str, str]:
+    """What every answer carries, whoever gives it. `gateways` are origins beside our own that the web app may connect to (`wss://host`)."""
+    return HEADERS | {"Content-Security-Policy": POLICY.format(connect=" ".join(["'self'", *gateways]))}
+
+
+def error_body(error: AppError, request_id: str) -> dict[str, Any]:
+    """An error as clients read it."""
     body = {
         "code": error.code,
         "message": error.message,
         "outcome": error.outcome,
         "details": error.details,
-        "request_id": request[REQUEST_ID],
+        "request_id": request_id,
     }
-    response = web.json_response({"error": body}, status=error.status)
+    return {"error": body}
+
+
+def error_response(request: web.Request, error: AppError) -> web.Response:
+    """The only place where errors become HTTP answers."""
+    response = web.json_response(error_body(error, request[REQUEST_ID]), status=error.status)
     if error.retry_after_ms is not None:
         response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
     if error.status == 401:
@@ -119,7 +128,7 @@ def route_of(request: web.Request) -> str:
 
 
 def _of_aiohttp(request: web.Request, answered: web.HTTPError) -> web.Response:
-    error = BadRequest(_MESSAGES.get(answered.status, answered.reason))
+    error = BadRequest(MESSAGES.get(answered.status, answered.reason))
     response = error_response(request, error)
     response.set_status(answered.status)
     if "Allow" in answered.headers:
@@ -127,11 +136,12 @@ def _of_aiohttp(request: web.Request, answered: web.HTTPError) -> web.Response:
     return response
 
 
-_MESSAGES = {
+MESSAGES = {
     404: "there is nothing at this address",
     405: "this address does not know this method",
     413: "the request body is too large",
 }
+"""What is said where no handler was reached: status → message."""
 
 
 def _note(request: web.Request, status: int, seconds: float, metrics: Metrics) -> None:

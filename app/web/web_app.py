@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import mimetypes
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,7 +16,22 @@ FOREVER = "public, max-age=31536000, immutable"
 """The name of an asset changes with its content."""
 LANGUAGE = '<html lang="en">'
 """In the built page; the app reads its language there."""
-COMPRESSED = (".js", ".css", ".svg", ".json", ".map")
+TYPES = {
+    ".css": "text/css",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+}
+"""Ours: tables of the operating system differ, and browsers run no module of another type. Others are `UNKNOWN_TYPE`."""
+UNKNOWN_TYPE = "application/octet-stream"
+TEXTS = (".js", ".css", ".svg", ".json", ".map")
+"""In UTF-8, and sent compressed."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,9 +68,9 @@ class WebApp:
 
 
 def _asset(name: str, content: bytes) -> Handler:
-    content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    charset = "utf-8" if name.endswith(COMPRESSED) else None
-    zipped = gzip.compress(content, mtime=0) if name.endswith(COMPRESSED) else None
+    content_type = TYPES.get(Path(name).suffix, UNKNOWN_TYPE)
+    charset = "utf-8" if name.endswith(TEXTS) else None
+    zipped = gzip.compress(content, mtime=0) if name.endswith(TEXTS) else None
     etag = hashlib.sha256(content).hexdigest()[:20]
 
     async def answer(request: web.Request) -> web.Response:
