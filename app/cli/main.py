@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from app import __version__
+from app.cli.nginx import nginx
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -95,15 +96,12 @@ def openapi(
 ) -> None:
     """Print the OpenAPI 3.1 description of the HTTP API."""
     from app.cli.describe import openapi_json
+    from app.cli.output import write
 
-    text = openapi_json()
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"Cannot write {output}: {error.strerror}.") from None
+    write(openapi_json(), output)
+
+
+cli.command()(nginx)
 
 
 @cli.command()
