@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
@@ -38,7 +39,7 @@ class Client:
                 ...
 
     `url` is the server's address (http or https), `ws_url` the gateway that the login named; without it the server is asked, and
-    after every failure. `seed` makes waits repeatable.
+    after every failure. `tls` is for servers whose certificate the system does not know. `seed` makes waits repeatable.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Client:
         ws_url: str | None = None,
         options: ClientOptions | None = None,
         hooks: Hooks | None = None,
+        tls: ssl.SSLContext | None = None,
         seed: int | None = None,
     ) -> None:
         self.options = options or ClientOptions()
@@ -56,13 +58,14 @@ class Client:
         self._ws_url = ws_url
         self._token = token
         self._hooks = hooks or Hooks()
+        self._tls = tls
         self._draw = random.Random(seed)  # noqa: S311 - spreads waits, guards nothing
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises Unreachable or the server's refusal within `first_connect_s`, SessionEnded for a bad token."""
         options, draw = self.options, self._draw
-        self._http = aiohttp.ClientSession()
+        self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls or True))
         self.api = Api(self._http, self._url, self._token, timeout_s=options.http_timeout_s)
         self._gateways = Gateways(self.api, self._url, self._ws_url)
         self._queue = EventQueue(options.max_events)
