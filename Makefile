@@ -24,6 +24,7 @@ dev: venv ## the same, built and started again whenever a source, template, migr
 
 test: venv web ## all tests; ARGS="-k gateway" for some of them
 	@scripts/browser
+	@scripts/nginx
 	@scripts/web npm run --silent test
 	@$(PY) -m local.kafka
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ from app.cli.progress import Progress
 from app.cli.secret import dev_secret
 from app.errors import ConfigError
 from local.cluster import BrokerKind, Cluster, Ports, RegistryKind, Shape, cluster
+from local.nginx import find_nginx
 from local.node import NodeFailed
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
 METRICS_PORT = 9101
+NGINX_PORT = 8443
 RESTART_S = 1.0
 
 
@@ -74,19 +77,29 @@ def main(
         RegistryKind, typer.Option(help="Where gateways register; list: everybody is given a list of them.")
     ] = RegistryKind.list,
     port: Annotated[int, typer.Option(help="Port of the api; gateways take the ports after it.")] = 8080,
+    nginx: Annotated[
+        bool | None,
+        typer.Option(help=f"Put Nginx in front, on https://localhost:{NGINX_PORT}.", show_default="if installed"),
+    ] = None,
 ) -> None:
     """Run a small cluster on this machine until Ctrl+C: an api, gateways and consumers with real stores.
 
     Its data stay in .data/cluster. Kafka needs Java 17 and Maven; Redis Streams needs nothing.
     """
     config = settings.load()
+    installed = find_nginx() is not None
+    if nginx is None and not installed:
+        sys.stderr.write(
+            "magpie: Nginx is not installed, so there is no proxy in front (apt-get install nginx-light)\n"
+        )
     shape = Shape(
         broker.value,
         gateways=gateways,
         consumers=consumers,
         registry=registry.value,
+        nginx=installed if nginx is None else nginx,
     )
-    ports = Ports(api=port, gateway=port + 1, metrics=METRICS_PORT)
+    ports = Ports(api=port, gateway=port + 1, metrics=METRICS_PORT, nginx=NGINX_PORT)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config, shape, ports))
@@ -119,7 +132,7 @@ async def _run(config: settings.Settings, shape: Shape, ports: Ports) -> None:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                progress.ready(f"http://localhost:{ports.api}", _hints(running))
+                progress.ready(running.nginx.url if running.nginx else f"http://localhost:{ports.api}", _hints(running))
                 await _keep_running(running, stopping, log)
             else:
                 starting.cancel()
@@ -137,12 +150,20 @@ async def _keep_running(running: Cluster, stopping: "asyncio.Task[bool]", log: L
 
 
 def _hints(running: Cluster) -> dict[str, str]:
-    names = " ".join(f"{node.name}:{node.pid}" for node in running.nodes.values())
-    return {
+    hints = {
         "gateways": " ".join(node.url for node in running.of_role("gateway")),
-        "processes": names,
+        "processes": " ".join(f"{node.name}:{node.pid}" for node in running.nodes.values()),
         "data": str(running.folder),
         "stop": "Ctrl+C",
+    }
+    if running.nginx is None:
+        return hints
+    python, certificate = os.path.relpath(sys.executable), os.path.relpath(running.nginx.certificate)
+    return {
+        "api": " ".join(node.url for node in running.of_role("api")),
+        "chat": f"SSL_CERT_FILE={certificate} {python} run.py chat --url {running.url}",
+        "browser": "warns of the certificate, which this machine made for itself",
+        **hints,
     }
 
 

@@ -1,7 +1,7 @@
 """A cluster on this machine: real PostgreSQL and Valkey, a broker, and a process per role. For `make cluster`, tests and benchmarks."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,8 +13,9 @@ from app.sections import Embedded
 from app.storage.embedded import EmbeddedServers, embedded_servers
 from local.etcd import EtcdServer
 from local.kafka import KafkaServer
+from local.nginx import Nginx
 from local.node import Node, OnLine
-from local.ports import free_ports
+from local.ports import HOST, free_ports
 
 Broker = Literal["redis_streams", "kafka"]
 Registry = Literal["list", "redis", "etcd"]
@@ -49,6 +50,8 @@ class Shape:
     gateways: int = 2
     consumers: int = 2
     registry: Registry = "list"
+    nginx: bool = False
+    """With a proxy in front, by which everybody comes in."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Ports:
     api: int = 0
     gateway: int = 0
     metrics: int = 0
+    nginx: int = 0
 
 
 class Cluster:
@@ -77,11 +81,12 @@ class Cluster:
         self.etcd = etcd
         self.secret = secret
         self.nodes: dict[str, Node] = {}
+        self.nginx: Nginx | None = None
 
     @property
     def url(self) -> str:
-        """Where clients begin: the first api."""
-        return self.nodes["api1"].url
+        """Where clients begin: the proxy, else the first api."""
+        return self.nginx.url if self.nginx else self.nodes["api1"].url
 
     @property
     def dsn(self) -> str:
@@ -97,17 +102,29 @@ class Cluster:
         return [node for node in self.nodes.values() if node.role == role]
 
     async def start(self) -> None:
-        """Start every node at once and wait until all are ready. Raises NodeFailed."""
+        """Start every node at once and wait until all are ready. Raises NodeFailed, and ConfigError where Nginx does not start."""
         for node in self.nodes.values():
             await node.launch()
+        if self.nginx is not None:
+            await self.configure_nginx(self.nginx)
+            await self.nginx.start()
         for node in self.nodes.values():
             await node.until_ready()
+
+    async def configure_nginx(self, nginx: Nginx, options: Sequence[str] = ()) -> None:
+        """Write its configuration, for the nodes there are now. Raises ConfigError."""
+        apis = [f"{HOST}:{node.port}" for node in self.of_role("api")]
+        gateways = {node.name: f"{HOST}:{node.port}" for node in self.of_role("gateway")}
+        await nginx.configure(apis, gateways, self.nodes["api1"].environment, options)
 
     async def stop(self) -> None:
         """End the nodes: first who takes new work, then who finishes it."""
         for role in ("gateway", "api", "consumer"):
             for node in self.of_role(role):
                 await node.stop()
+        # Last: what the others say at the end goes through it.
+        if self.nginx is not None:
+            await self.nginx.stop()
 
 
 @asynccontextmanager
@@ -145,6 +162,8 @@ async def cluster(
             stack.push_async_callback(etcd.stop)
             await etcd.start()
         made = Cluster(folder, stores, kafka, secret or secrets.token_hex(32), etcd)
+        if shape.nginx:
+            made.nginx = Nginx(folder / "nginx", *_ports(ports.nginx, 1))
         add_nodes(made, shape, ports, environment or {}, on_line)
         stack.push_async_callback(made.stop)
         yield made
@@ -156,7 +175,12 @@ def add_nodes(
     """Make the nodes of `shape`; does not start them."""
     api_ports, gateway_ports = _ports(ports.api, shape.apis), _ports(ports.gateway, shape.gateways)
     gateways = {f"gateway{n}": port for n, port in enumerate(gateway_ports, 1)}
-    urls = {name: f"ws://localhost:{port}/ws" for name, port in gateways.items()}
+    if made.nginx is not None:
+        public_url = made.nginx.url
+        urls = {name: f"wss://localhost:{made.nginx.port}/ws/{name}" for name in gateways}
+    else:
+        public_url = f"http://localhost:{api_ports[0]}"
+        urls = {name: f"ws://localhost:{port}/ws" for name, port in gateways.items()}
     common = {
         "IM_POSTGRES__DSN": made.stores.dsn,
         "IM_REDIS__URL": made.stores.redis_url,
@@ -166,7 +190,8 @@ def add_nodes(
         "IM_AUTH__SECRET": made.secret,
         "IM_BROKER__KIND": shape.broker,
         "IM_DELIVERY__KIND": "redis_pubsub",
-        "IM_HTTP__PUBLIC_URL": f"http://localhost:{api_ports[0]}",
+        "IM_HTTP__PUBLIC_URL": public_url,
+        "IM_HTTP__TRUSTED_PROXIES": HOST if made.nginx else "",
         "IM_DATA_DIR": str(made.folder / "data"),
         # Everything shares one PostgreSQL for laptops.
         "IM_POSTGRES__POOL_MAX": "6",

@@ -39,7 +39,7 @@ class Node:
         self.role = role
         self.port = port
         self.log_file = log_file
-        self._environment = environment
+        self.environment = environment
         self._on_line = on_line
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -82,7 +82,7 @@ class Node:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log if self._on_line is None else asyncio.subprocess.PIPE,
                 stderr=log if self._on_line is None else asyncio.subprocess.STDOUT,
-                env={**os.environ, **self._environment, **overrides},
+                env={**os.environ, **self.environment, **overrides},
                 cwd=ROOT,
                 # Ctrl+C is for the process that looks after us, which stops us in order.
                 start_new_session=True,
