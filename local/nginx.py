@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import re
 import shutil
 import signal
 import sys
@@ -22,6 +23,7 @@ STOP_S = 10.0
 LOOK_S = 0.02
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"
 """Where Debian puts it, and whither the PATH of people does not lead."""
+HTTP2_DIRECTIVE = (1, 25, 1)
 WEB_FOLDER = ROOT / "frontend" / "dist"
 
 
@@ -83,6 +85,8 @@ class Nginx:
         arguments = [f"--{name}={value}" for name, value in values.items()]
         arguments += [f"--api={address}" for address in apis]
         arguments += [f"--gateway={node}={address}" for node, address in gateways.items()]
+        if await self._version() >= HTTP2_DIRECTIVE:
+            arguments.append("--http2-directive")
         await _run([sys.executable, str(ROOT / "run.py"), "nginx", *arguments, *options], {**os.environ, **environment})
 
     async def check(self) -> str:
@@ -145,16 +149,24 @@ class Nginx:
         except psutil.NoSuchProcess:
             return []
 
+    async def _version(self) -> tuple[int, ...]:
+        said = await _run([self._program(), "-v"])
+        found = re.search(r"nginx/([0-9.]+)", said)
+        return tuple(map(int, found[1].split("."))) if found else ()
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is None:
             raise ConfigError("Nginx was never started.")
         self._process.send_signal(number)
 
-    def _command(self) -> list[str]:
+    def _program(self) -> str:
         program = find_nginx()
         if program is None:
             raise ConfigError("Nginx is not installed; on Debian and Ubuntu: apt-get install nginx-light.")
-        return [program, "-p", str(self.folder), "-c", str(self._config), "-e", str(self.folder / "error.log")]
+        return program
+
+    def _command(self) -> list[str]:
+        return [self._program(), "-p", str(self.folder), "-c", str(self._config), "-e", str(self.folder / "error.log")]
 
 
 async def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:

@@ -49,6 +49,9 @@ def nginx(
     state: Annotated[
         str, typer.Option(help="Folder for pid, logs and temporary files, absolute; for an Nginx without root.")
     ] = "",
+    http2_directive: Annotated[
+        bool, typer.Option("--http2-directive", help="Write `http2 on`, for Nginx 1.25.1 and newer.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")] = None,
 ) -> None:
     """Print an nginx.conf for this installation: TLS, assets, balancing over apis, a way to each gateway.
@@ -74,6 +77,7 @@ def nginx(
         user=user,
         hsts_s=hsts,
         connections_per_address=per_address,
+        http2_directive=http2_directive,
     )
     write(render(settings, front), output)
 

@@ -55,6 +55,8 @@ class Front:
     user: str = ""
     hsts_s: int = 0
     connections_per_address: int = 1000
+    http2_directive: bool = False
+    """Nginx 1.25.1 and newer warn of HTTP/2 as a parameter of `listen`; older ones know nothing else."""
 
 
 def render(settings: Settings, front: Front) -> str:
@@ -100,6 +102,8 @@ def render(settings: Settings, front: Front) -> str:
             "user": front.user,
             "hsts_s": front.hsts_s,
             "connections_per_address": front.connections_per_address,
+            "http2_directive": front.http2_directive,
+            "http2_on_listen": "" if front.http2_directive else " http2",
             "worker_connections": WORKER_CONNECTIONS,
             "host": public.hostname,
             "authority": public.netloc,

@@ -85,6 +85,12 @@ async def port_of(request: web.Request) -> web.StreamResponse:
     return web.json_response(request.transport.get_extra_info("sockname")[1] if request.transport else 0)
 
 
+async def test_nginx_has_nothing_to_say_about_its_configuration(stand_ins: StandIns) -> None:
+    said = await stand_ins.nginx.check()
+    assert "test is successful" in said
+    assert "[" not in said
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_what_may_have_taken_effect_is_not_repeated(stand_ins: StandIns, method: str) -> None:
     stand_ins.behave(break_off)

@@ -54,6 +54,12 @@ def test_headers_are_those_of_the_application(config: Settings) -> None:
         assert text.count(f'add_header {name} "{value}" always;') == 2, name
 
 
+def test_http_2_is_asked_for_as_this_nginx_wants_it(config: Settings) -> None:
+    old, new = (render(settings_with(config), front_with(http2_directive=wanted)) for wanted in (False, True))
+    assert old.replace(" http2", "") == new.replace("    http2 on;\n", "")
+    assert (old.count(" ssl http2"), new.count("http2")) == (4, 1)
+
+
 def test_one_process_for_everything_needs_no_gateways(config: Settings) -> None:
     text = render(settings_with(config, nodes=()), front_with(gateways={}, apis=("127.0.0.1:8080",)))
     assert re.search(r"upstream gateways \{[^}]+server 127\.0\.0\.1:8080 ", text)
