@@ -44,11 +44,17 @@ def nginx(
             help="Seconds for which browsers insist on HTTPS, for example 31536000; it cannot be taken back.", min=0
         ),
     ] = 0,
-    per_address: Annotated[int, typer.Option(help="Connections of one address (of an IPv6 /64).", min=1)] = 1000,
+    per_address: Annotated[
+        int, typer.Option(help="Connections of one address (of an IPv6 /64).", min=1, max=65535)
+    ] = 1000,
     user: Annotated[str, typer.Option(help="Whom the workers run as, where Nginx starts as root.")] = "",
     state: Annotated[
         str, typer.Option(help="Folder for pid, logs and temporary files, absolute; for an Nginx without root.")
     ] = "",
+    load_balancer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NETWORK", help="In front of Nginx, its X-Forwarded-For is believed; may be repeated."),
+    ] = None,
     http2_directive: Annotated[
         bool, typer.Option("--http2-directive", help="Write `http2 on`, for Nginx 1.25.1 and newer.")
     ] = False,
@@ -77,6 +83,7 @@ def nginx(
         user=user,
         hsts_s=hsts,
         connections_per_address=per_address,
+        load_balancers=tuple(load_balancer or ()),
         http2_directive=http2_directive,
     )
     write(render(settings, front), output)

@@ -55,6 +55,8 @@ class Front:
     user: str = ""
     hsts_s: int = 0
     connections_per_address: int = 1000
+    load_balancers: tuple[str, ...] = ()
+    """Networks in front of Nginx whose X-Forwarded-For it believes."""
     http2_directive: bool = False
     """Nginx 1.25.1 and newer warn of HTTP/2 as a parameter of `listen`; older ones know nothing else."""
 
@@ -102,6 +104,7 @@ def render(settings: Settings, front: Front) -> str:
             "user": front.user,
             "hsts_s": front.hsts_s,
             "connections_per_address": front.connections_per_address,
+            "load_balancers": sorted(map(_network, front.load_balancers)),
             "http2_directive": front.http2_directive,
             "http2_on_listen": "" if front.http2_directive else " http2",
             "worker_connections": WORKER_CONNECTIONS,
@@ -184,6 +187,13 @@ def _check_address(address: str) -> None:
         fits = bool(HOST.fullmatch(host))
     if not (fits and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ConfigError(f"{address!r} is no address; write host:port.")
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ConfigError(f"{text!r} is no network; write for example 10.1.0.0/16.") from None
 
 
 def _quoted(value: object) -> str:

@@ -15,6 +15,8 @@ from tests.proxied import http_to, logs_of, need_nginx
 from tests.services import server_folder
 
 PER_ADDRESS = 8
+LOAD_BALANCER = "127.0.0.9"
+OPTIONS = (f"--per-address={PER_ADDRESS}", f"--load-balancer={LOAD_BALANCER}")
 ENVIRONMENT = {"IM_ENV": "test", "IM_ROLE": "api", "IM_BROKER__KIND": "kafka", "IM_DELIVERY__KIND": "redis_pubsub"}
 
 pytestmark = [pytest.mark.xdist_group("nginx"), pytest.mark.asyncio(loop_scope="module")]
@@ -53,7 +55,7 @@ async def stand_ins() -> AsyncIterator[StandIns]:
         public = {"IM_HTTP__PUBLIC_URL": nginx.url, "IM_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
         addresses = [f"127.0.0.1:{one}" for one in ports]
         gateways = {"g1": addresses[2], "g2": addresses[3]}
-        await nginx.configure(addresses[:2], gateways, ENVIRONMENT | public, [f"--per-address={PER_ADDRESS}"])
+        await nginx.configure(addresses[:2], gateways, ENVIRONMENT | public, OPTIONS)
         await nginx.start()
         async with http_to(nginx) as http:
             made = StandIns(nginx, http)
@@ -178,29 +180,44 @@ async def test_any_other_id_leads_to_any_gateway(stand_ins: StandIns, path: str)
     assert len(ports) == 2
 
 
-async def test_one_address_cannot_take_every_connection(stand_ins: StandIns) -> None:
+async def test_a_load_balancer_is_believed_about_who_comes_through_it(stand_ins: StandIns) -> None:
+    async with http_to(stand_ins.nginx, LOAD_BALANCER) as http:
+        forwarded = {"X-Forwarded-For": f"8.8.8.8, 2001:db8::1, {LOAD_BALANCER}"}
+        async with http.get("/api/v1/me", headers=forwarded) as answer:
+            assert answer.status == 200
+    assert stand_ins.came[0].headers.getall("X-Forwarded-For") == ["2001:db8::1"]
+
+
+@pytest.mark.parametrize(
+    ("crowd", "other"), [("10.0.0.1", "10.0.0.2"), ("2001:db8:0:1::1", "2001:db8:0:2::1"), ("::1", "2001:db8::1")]
+)
+async def test_one_address_cannot_take_every_connection(stand_ins: StandIns, crowd: str, other: str) -> None:
     going_on = asyncio.Event()
 
     async def wait(request: web.Request) -> web.StreamResponse:
         await going_on.wait()
         return web.json_response({})
 
-    async def ask(http: aiohttp.ClientSession) -> tuple[int, str | None]:
-        async with http.get("/api/v1/me") as answer:
+    async def ask(http: aiohttp.ClientSession, address: str) -> tuple[int, str | None]:
+        async with http.get("/api/v1/me", headers={"X-Forwarded-For": address}) as answer:
             await answer.read()
             return answer.status, answer.headers.get("Retry-After")
 
+    async def came(count: int) -> None:
+        while len(stand_ins.came) < count:
+            await asyncio.sleep(0.01)
+
+    # An IPv6 network of a customer is one address.
+    members = [f"{crowd}{number}" if ":" in crowd else crowd for number in range(PER_ADDRESS)]
     stand_ins.behave(wait)
-    async with asyncio.TaskGroup() as tasks, http_to(stand_ins.nginx, "127.0.0.2") as other:
-        waiting = [tasks.create_task(ask(stand_ins.http)) for _ in range(PER_ADDRESS)]
-        while len(stand_ins.came) < PER_ADDRESS:
-            await asyncio.sleep(0.01)
-        assert await ask(stand_ins.http) == (429, "5")
-        elsewhere = tasks.create_task(ask(other))
-        while len(stand_ins.came) < PER_ADDRESS + 1:
-            await asyncio.sleep(0.01)
+    async with http_to(stand_ins.nginx, LOAD_BALANCER) as http, asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(ask(http, member)) for member in members]
+        await came(PER_ADDRESS)
+        assert await ask(http, crowd) == (429, "5")
+        waiting.append(tasks.create_task(ask(http, other)))
+        await came(PER_ADDRESS + 1)
         going_on.set()
-        assert {await task for task in (*waiting, elsewhere)} == {(200, None)}
+        assert {await task for task in waiting} == {(200, None)}
 
 
 async def test_plain_http_is_sent_to_the_one_name(stand_ins: StandIns) -> None:

@@ -60,6 +60,14 @@ def test_http_2_is_asked_for_as_this_nginx_wants_it(config: Settings) -> None:
     assert (old.count(" ssl http2"), new.count("http2")) == (4, 1)
 
 
+def test_only_named_load_balancers_are_believed(config: Settings) -> None:
+    assert "real_ip" not in render(settings_with(config), front_with())
+    text = render(settings_with(config), front_with(load_balancers=("10.1.0.0/16", "2001:db8::/32")))
+    assert re.findall(r"set_real_ip_from (\S+);", text) == ["10.1.0.0/16", "2001:db8::/32"]
+    with pytest.raises(ConfigError, match="no network"):
+        render(settings_with(config), front_with(load_balancers=("10.1.0.0/16; include x",)))
+
+
 def test_one_process_for_everything_needs_no_gateways(config: Settings) -> None:
     text = render(settings_with(config, nodes=()), front_with(gateways={}, apis=("127.0.0.1:8080",)))
     assert re.search(r"upstream gateways \{[^}]+server 127\.0\.0\.1:8080 ", text)
@@ -149,7 +157,12 @@ SKIPPED = ("missing_resolver",)
 @pytest.mark.parametrize("hsts_s", [0, 31_536_000])
 def test_gixy_finds_nothing(config: Settings, tmp_path: Path, hsts_s: int) -> None:
     file = tmp_path / "nginx.conf"
-    file.write_text(render(settings_with(config), front_with(hsts_s=hsts_s, web_folder="/srv/magpie/dist")))
+    file.write_text(
+        render(
+            settings_with(config),
+            front_with(hsts_s=hsts_s, web_folder="/srv/magpie/dist", load_balancers=("10.1.0.0/16",)),
+        )
+    )
     # Whether browsers shall insist on HTTPS is the operator's decision.
     skipped = SKIPPED if hsts_s else (*SKIPPED, "hsts_header")
     gixy = [str(Path(sys.executable).parent / "gixy"), "--skips", ",".join(skipped), str(file)]
