@@ -332,3 +332,93 @@ class Blob(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Blob: _TypeAlias = Blob  # noqa: Y015
+
+@_typing.final
+class PushRequest(_message.Message):
+    """FAILED_PRECONDITION, and nothing done, when another process answers at the address by now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The process that is meant."""
+    boot_id: _builtins.str
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answers]:
+        """Those of one call arrive in this order."""
+
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+        boot_id: _builtins.str = ...,
+        answers: _abc.Iterable[Global___Answers] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "boot_id", b"boot_id", "node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushRequest: _TypeAlias = PushRequest  # noqa: Y015
+
+@_typing.final
+class PushResponse(_message.Message):
+    """They were handed to whoever waited for them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushResponse: _TypeAlias = PushResponse  # noqa: Y015
+
+@_typing.final
+class SeesRegistryRequest(_message.Message):
+    """FAILED_PRECONDITION when another node answers at the address by now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.str
+    """The node that is meant."""
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_id", b"node_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeesRegistryRequest: _TypeAlias = SeesRegistryRequest  # noqa: Y015
+
+@_typing.final
+class SeesRegistryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEES_FIELD_NUMBER: _builtins.int
+    sees: _builtins.bool
+    """The registry answered it within the last lease."""
+    def __init__(
+        self,
+        *,
+        sees: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sees", b"sees"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeesRegistryResponse: _TypeAlias = SeesRegistryResponse  # noqa: Y015
