@@ -62,7 +62,7 @@ def configure(
     root.handlers = [handler]
     root.setLevel(level.upper())
     # They log every request, connection or retry, some with addresses; our own events say the same.
-    for noisy in ("asyncio", "aiohttp.access", "stamina"):
+    for noisy in ("asyncio", "aiohttp.access", "stamina", "grpc"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     # It calls every attempt to reach a cluster that is away an error, ten times a second.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

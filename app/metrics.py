@@ -96,6 +96,23 @@ class Metrics:
         )
         self.repairs = Counter("im_repairs", "Comparisons of all local groups with the store", ["cause"], registry=r)
         self.gaps_sent = Counter("im_gaps_sent", "Gap announcements, one per receiver", registry=r)
+        self.push_calls = Counter(
+            "im_push_calls", "Calls of gateways by gRPC with answers, by result", ["result"], registry=r
+        )
+        self.push_items = Histogram("im_push_items", "Answers per call by gRPC", buckets=SIZES, registry=r)
+        self.push_seconds = Histogram("im_push_seconds", "Time of a call by gRPC", buckets=SECONDS, registry=r)
+        self.push_fallbacks = Counter(
+            "im_push_fallbacks", "Answers that went by Redis, though their gateway is registered for gRPC", registry=r
+        )
+        self.push_peers_away = Gauge(
+            "im_push_peers_away", "Registered gateways that cannot be reached by gRPC now", registry=r
+        )
+        self.pushes_refused = Counter(
+            "im_pushes_refused",
+            "Calls by gRPC that were refused here: without the token, or for another",
+            ["reason"],
+            registry=r,
+        )
         self.events_shed = Counter("im_events_shed", "Droppable events not delivered", registry=r)
         self.seq_repairs = Counter("im_seq_repairs", "Proposed sequence numbers that did not fit", registry=r)
         self.slow_consumers = Counter("im_slow_consumers", "Connections that stopped reading", registry=r)

@@ -5,16 +5,16 @@ import socket
 import uuid
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.brokers.base import Broker
 from app.brokers.memory import MemoryBroker
 from app.brokers.redis_streams import RedisStreamsBroker
-from app.cluster.base import Node, Registry
+from app.cluster.base import Node
 from app.cluster.directory import Directory, ListDirectory, RingDirectory
 from app.cluster.membership import Membership
-from app.cluster.redis_registry import RedisRegistry
+from app.cluster.registries import registry_of
 from app.consumer.dead_letter_table import DeadLetterTable
 from app.consumer.dead_letter_watch import DeadLetterWatch
 from app.consumer.feature import build_consumer
@@ -47,8 +47,9 @@ from app.web.openapi import build_document
 from app.web.pages import Pages
 from app.web.server import Api
 
-GRPC_PORT = 9090
-"""Where gateways listen for other processes, unless they are told otherwise."""
+if TYPE_CHECKING:
+    from app.delivery.grpc_server import PushServer
+    from app.grpc_parts import GrpcParts
 
 
 class Parts:
@@ -141,7 +142,7 @@ class Parts:
             return self._given_delivery
         if o.kind == "memory":
             return MemoryDelivery()
-        return RedisPubSubDelivery(
+        redis = RedisPubSubDelivery(
             self._connect_redis(1),
             self._connect_redis(1),
             self.supervisor,
@@ -149,6 +150,25 @@ class Parts:
             reconnect_max_s=o.reconnect_max_s,
             timeout_s=self.settings.redis.command_timeout_s,
         )
+        if self.settings.grpc.answers and self.grpc is not None and self.membership is not None:
+            return self.grpc.in_front_of(redis, self.membership)
+        return redis
+
+    @cached_property
+    def grpc(self) -> "GrpcParts | None":
+        """Calls between processes; None: there are none."""
+        if not (self.settings.cluster.registry and self.settings.grpc.enabled):
+            return None
+        from app.grpc_parts import GrpcParts  # takes half a second to import
+
+        return GrpcParts(self.settings, self.supervisor, self.metrics)
+
+    @cached_property
+    def push_server(self) -> "PushServer | None":
+        """Where a gateway is called by the others."""
+        if self.grpc is None or self.membership is None:
+            return None
+        return self.grpc.server(self.gateway.hub, self.membership, node_id=self.node_id, boot_id=self.boot_id)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -228,27 +248,19 @@ class Parts:
 
     @cached_property
     def node(self) -> Node:
-        """This process as a gateway."""
-        o = self.settings.gateway
-        address = o.grpc_address or f"{socket.gethostname()}:{GRPC_PORT}"
-        return Node(self.node_id, self.boot_id, self._ws_url(), address, o.weight, "up", __version__)
+        """This process as a gateway, once it listens."""
+        server, weight = self.push_server, self.settings.gateway.weight
+        address = "" if server is None else server.address
+        return Node(self.node_id, self.boot_id, self._ws_url(), address, weight, "up", __version__)
 
     @cached_property
     def membership(self) -> Membership | None:
         """The gateways and who belongs to which; None: there is no registry."""
-        registry, o = self._registry(), self.settings.cluster
-        return None if registry is None else Membership(registry, o, self.metrics, self.readiness)
-
-    def _registry(self) -> Registry | None:
-        o = self.settings.cluster
-        if o.registry == "redis":
-            # Connections of its own: a heartbeat does not queue behind anything.
-            return RedisRegistry(self._connect_redis(2), lease_s=o.lease_s, timeout_s=o.timeout_s)
-        if o.registry == "etcd":
-            from app.cluster.etcd_registry import EtcdRegistry  # aiohttp's client, which nothing else here needs
-
-            return EtcdRegistry(self.settings.etcd, lease_s=o.lease_s, timeout_s=o.timeout_s)
-        return None
+        registry = registry_of(self.settings, self._connect_redis)
+        if registry is None:
+            return None
+        peers = None if self.grpc is None else self.grpc.peers()
+        return Membership(registry, self.settings.cluster, self.metrics, self.readiness, peers=peers)
 
     @cached_property
     def credentials(self) -> Credentials:

@@ -159,6 +159,27 @@ async def registered(parts: Parts) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def called(parts: Parts) -> AsyncIterator[None]:
+    """A gateway as others call it; before they know its address."""
+    server = parts.push_server
+    if server is not None:
+        await server.start()
+    yield
+    if server is not None:
+        await server.stop(STOP_S)
+
+
+@asynccontextmanager
+async def pushing(parts: Parts) -> AsyncIterator[None]:
+    """The gateways, for who answers them without Redis between."""
+    if not parts.settings.grpc.answers:
+        yield
+        return
+    async with _in_cluster(parts, None):
+        yield
+
+
+@asynccontextmanager
 async def watching(parts: Parts) -> AsyncIterator[None]:
     """The gateways, for who sends users to them."""
     async with _in_cluster(parts, None):
@@ -220,14 +241,15 @@ ANSWERED = Feature((answered, way_up))
 FAN_OUT = Feature((fanning_out, way_up))
 CONSUMER = Feature((consuming, indexing))
 API = Feature((sending,), _serve_api)
-GATEWAY = Feature((sending, sockets, registered), _serve_sockets, _close_sockets)
+GATEWAY = Feature((sending, sockets, called, registered), _serve_sockets, _close_sockets)
 WATCHING = Feature((watching,))
+PUSHING = Feature((pushing,))
 
 ROLES: Mapping[Role, tuple[Feature, ...]] = {
     "all": (COMMON, FAN_OUT, CONSUMER, API, GATEWAY),
     "gateway": (COMMON, FAN_OUT, GATEWAY),
     "api": (COMMON, ANSWERED, API, WATCHING),
-    "consumer": (COMMON, DOWN_ONLY, CONSUMER),
+    "consumer": (COMMON, DOWN_ONLY, CONSUMER, PUSHING),
 }
 
 

@@ -159,6 +159,27 @@ class Cluster(Section):
     virtual_nodes: Annotated[int, Field(ge=1, le=4096)]
 
 
+class Grpc(Section):
+    """Calls between processes: answers to a gateway's sends, and what gateways ask each other."""
+
+    enabled: bool
+    answers: bool
+    host: str
+    port: Port
+    token: SecretStr
+    tls: Literal["off", "on", "mutual"]
+    ca_file: str
+    cert_file: str
+    key_file: str
+    deadline_ms: Annotated[int, Field(ge=1, le=5000)]
+    retry_min_s: Seconds
+    retry_max_s: Seconds
+    keepalive_s: Annotated[float, Field(ge=1)]
+    max_message_bytes: Annotated[int, Field(ge=65536)]
+    waiting_max: Count
+    concurrent_max: Count
+
+
 class Etcd(Section):
     """The registry in etcd."""
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     kafka: tables.Kafka
     delivery: tables.Delivery
     cluster: tables.Cluster
+    grpc: tables.Grpc
     etcd: tables.Etcd
     auth: tables.Auth
     limits: tables.Limits
@@ -126,6 +127,7 @@ def check(settings: Settings) -> None:
             "IM_HTTP__PUBLIC_URL (of a proxy)."
         )
     _check_etcd(settings.etcd)
+    _check_grpc(settings.grpc, settings.role)
     nodes = [node.partition("=")[0] for node in settings.gateway.nodes]
     if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
@@ -184,6 +186,26 @@ def _check_etcd(etcd: tables.Etcd) -> None:
         raise ConfigError(
             f"etcd.ca_file or etcd.cert_file names a file, but {plain[0]} encrypts nothing; use https://."
         )
+
+
+def _check_grpc(grpc: tables.Grpc, role: Role) -> None:
+    """What would be ignored in silence, or fail only when somebody calls. Raises ConfigError."""
+    if grpc.answers and not grpc.enabled:
+        raise ConfigError("grpc.answers is on, but grpc.enabled is off, so no gateway listens; turn both on.")
+    if bool(grpc.cert_file) != bool(grpc.key_file):
+        raise ConfigError("grpc.cert_file and grpc.key_file belong together; set both or neither.")
+    if grpc.tls == "off":
+        if grpc.ca_file or grpc.cert_file:
+            raise ConfigError("grpc.*_file names a file, but grpc.tls = off encrypts nothing; use on or mutual.")
+    elif not grpc.ca_file:
+        raise ConfigError(f"grpc.tls = {grpc.tls} needs grpc.ca_file, so that callers know a gateway from an impostor.")
+    elif not grpc.cert_file and (role in ("all", "gateway") or (role == "consumer" and grpc.tls == "mutual")):
+        raise ConfigError(f"grpc.tls = {grpc.tls} needs grpc.cert_file and grpc.key_file with role = {role}.")
+    token = grpc.token.get_secret_value()
+    if token and len(token) < MIN_SECRET_CHARS:
+        raise ConfigError(f"grpc.token has {len(token)} characters; use at least {MIN_SECRET_CHARS}, or none.")
+    if grpc.retry_min_s > grpc.retry_max_s:
+        raise ConfigError("grpc.retry_min_s is more than grpc.retry_max_s.")
 
 
 def _check_kafka_security(kafka: tables.Kafka) -> None:

@@ -201,7 +201,12 @@ def add_nodes(
     if made.etcd is not None:
         common["IM_ETCD__ENDPOINTS"] = made.etcd.address
     if shape.registry != "list":
-        common |= {"IM_CLUSTER__REGISTRY": shape.registry, "IM_CLUSTER__STARTUP_WAIT_S": STARTUP_WAIT_S}
+        common |= {
+            "IM_CLUSTER__REGISTRY": shape.registry,
+            "IM_CLUSTER__STARTUP_WAIT_S": STARTUP_WAIT_S,
+            # They share a machine.
+            "IM_GRPC__PORT": "0",
+        }
     else:
         common["IM_GATEWAY__NODES"] = ",".join(f"{name}={url}" for name, url in urls.items())
     wanted = [(f"api{n}", "api", port) for n, port in enumerate(api_ports, 1)]

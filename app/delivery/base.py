@@ -1,8 +1,10 @@
 """The contract of delivery: blobs to all gateways, answers to one node. A hint, never the truth.
 
-**Order.** What one process publishes on one channel arrives in the order of the calls.
-**Delivery.** At most once. Whatever is lost is noticed: blobs are numbered by their publisher, a reader that misses a number, meets a
-new publisher, or is told `on_reconnected` compares its groups with the store.
+**Order.** The blobs that one process publishes on one channel arrive in the order of the calls. Answers may overtake blobs and, where the
+way to a node changes, each other: they are told apart by their number.
+**Delivery.** Blobs at most once. Whatever is lost is noticed: blobs are numbered by their publisher, a reader that misses a number, meets a
+new publisher, or is told `on_reconnected` compares its groups with the store. Answers may be lost, which their sender notices in time, or
+come twice: the second is dropped, as that of a batch that was done again.
 **Errors.** `publish` and `answer` raise `DeliveryUnavailable` when the hand-over failed; the payload may still have arrived.
 """
 
@@ -56,11 +58,11 @@ class Delivery(ABC):
 
     @abstractmethod
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
-        """Hand a blob to every gateway, then answers to nodes, in one round trip. Raises DeliveryUnavailable."""
+        """Hand a blob to every gateway, and answers to nodes, at the same time. Raises DeliveryUnavailable."""
 
     @abstractmethod
     async def answer(self, answers: ByNode) -> None:
-        """Hand answers to nodes in one round trip. Raises DeliveryUnavailable."""
+        """Hand answers to nodes. Raises DeliveryUnavailable."""
 
     @abstractmethod
     async def stop(self) -> None:

