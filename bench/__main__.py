@@ -23,7 +23,7 @@ from bench.scenarios import Scenario, shapes_of
 from bench.seed import seed
 from bench.server import BenchError, Target, own_cluster, own_server, own_stores, raise_open_files
 from bench.show import Screen, table
-from local.cluster import BrokerKind
+from local.cluster import BrokerKind, RegistryKind
 from local.cluster import Shape as Nodes
 
 SPARE_FILES = 200
@@ -156,6 +156,10 @@ def main(
     ] = None,
     gateways: Annotated[int, typer.Option(help="of --cluster", min=1)] = 2,
     consumers: Annotated[int, typer.Option(help="of --cluster", min=1)] = 2,
+    registry: Annotated[
+        RegistryKind,
+        typer.Option(help="of --cluster: where gateways register; list: everybody is given a list of them"),
+    ] = RegistryKind.list,
     versus: Annotated[
         list[str] | None,
         typer.Option(help="run with this setting, too, in turn with the others: section.key=value"),
@@ -191,7 +195,9 @@ def main(
         profile=profile,
         profile_role=profile_role,
     )
-    cluster = Nodes(broker.value, gateways=gateways, consumers=consumers) if broker else None
+    cluster = None
+    if broker:
+        cluster = Nodes(broker.value, gateways=gateways, consumers=consumers, registry=registry.value)
     report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "scenarios": {}}
     failed = False
     try:

@@ -8,8 +8,17 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
 TIMEOUT_S = 10.0
-HISTOGRAMS = {"im_stage_seconds": "stage", "im_batch_size": "", "im_loop_lag_seconds": "", "im_ack_seconds": ""}
+HISTOGRAMS = {
+    "im_stage_seconds": "stage",
+    "im_batch_size": "",
+    "im_loop_lag_seconds": "",
+    "im_ack_seconds": "",
+    "im_push_seconds": "",
+    "im_push_items": "",
+}
 """Histogram → the label that tells its series apart."""
+COUNTED = ("batch_size", "push_items")
+"""Series that are no times."""
 
 Totals = dict[str, tuple[float, float]]
 """Series → (sum, count)."""
@@ -20,7 +29,7 @@ class Mean(msgspec.Struct):
 
     count: float
     mean: float
-    """Milliseconds, or messages for the batch size."""
+    """Milliseconds, or messages and answers for those that are counted."""
 
 
 async def scrape(urls: Sequence[str]) -> Totals:
@@ -64,6 +73,6 @@ def means(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[f
     for series, (total, count) in after.items():
         old_total, old_count = before.get(series, (0.0, 0.0))
         if count > old_count:
-            unit = 1 if series == "batch_size" else 1000
+            unit = 1 if series in COUNTED else 1000
             found[series] = Mean(count - old_count, (total - old_total) / (count - old_count) * unit)
     return found

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench.plan import Progress
 from bench.results import RunResult, median
+from bench.scrape import COUNTED
 
 LATENCY_FIELDS = ("p50", "p90", "p99", "p99_9", "max")
 
@@ -92,7 +93,7 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
         if role in ("server", "gateway"):
             row(f"memory when connected, {role}, MB", _number("memory_connected_mb", role))
     for series in _roles(columns, "server"):
-        unit = "" if series == "batch_size" else ", ms"
+        unit = "" if series in COUNTED else ", ms"
         row(f"{series.replace('_', ' ')}{unit} (count)", _mean(series))
     _trouble(row, columns, runs)
     return shown
