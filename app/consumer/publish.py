@@ -1,6 +1,7 @@
 """After the commit: cache, publish, answer. Every message of the batch, new or repeat: an earlier life may have died before this."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from app.consumer.proposer import Proposer
 from app.consumer.store import Committed, Outcome
@@ -11,6 +12,9 @@ from app.metrics import Metrics
 from app.modules.messages.hot import HotCache
 from app.modules.messages.models import StoredMessage
 from app.protocol.magpie_pb2 import Answer, Answers, GroupMessages
+
+ByGroup = Mapping[int, Sequence[StoredMessage]]
+"""Distinct stored messages by group, rising seq."""
 
 
 class BatchPublisher:
@@ -35,11 +39,23 @@ class BatchPublisher:
     async def publish(self, batch: Committed) -> None:
         """Raises redis errors or DeliveryUnavailable when something could not be handed over."""
         by_group = _by_group(batch.outcomes)
+        self._crash("before_publish")
+        # Both are done before either failure is told: a batch that is handed down again never meets its earlier self.
+        done = await asyncio.gather(
+            self._cache(batch, by_group), self._hand_down(batch, by_group), return_exceptions=True
+        )
+        for failure in done:
+            if failure is not None:
+                raise failure
+        self._count(batch.outcomes)
+
+    async def _cache(self, batch: Committed, by_group: ByGroup) -> None:
         with self._metrics.stage("cache"):
             await self._proposer.correct(batch.proposed, {group: head[0] for group, head in batch.heads.items()})
             if by_group:
                 await self._hot.store({group: [(m.seq, m.item) for m in found] for group, found in by_group.items()})
-        self._crash("before_publish")
+
+    async def _hand_down(self, batch: Committed, by_group: ByGroup) -> None:
         with self._metrics.stage("publish"):
             parts = [
                 GroupMessages(
@@ -56,7 +72,6 @@ class BatchPublisher:
                 await self._delivery.answer(answers)
             elif not await self._publisher.messages(parts, answers):
                 raise DeliveryUnavailable("messages were not published")
-        self._count(batch.outcomes)
 
     def _count(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -66,8 +81,7 @@ class BatchPublisher:
                 self._metrics.messages_repeated.inc()
 
 
-def _by_group(outcomes: Sequence[Outcome]) -> dict[int, list[StoredMessage]]:
-    """Distinct stored messages by group, rising seq."""
+def _by_group(outcomes: Sequence[Outcome]) -> ByGroup:
     found: dict[int, dict[int, StoredMessage]] = {}
     for outcome in outcomes:
         if outcome.stored is not None:
