@@ -129,9 +129,10 @@ async def indexing(parts: Parts) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def sending(parts: Parts) -> AsyncIterator[None]:
-    """The way of sends into the log, from sockets and HTTP."""
+    """What clients send, by sockets and HTTP: messages into the log, notices to the others of a group."""
     parts.supervisor.spawn(parts.messages.producer.run(), "producer")
     parts.supervisor.spawn(parts.messages.producer.watch(), "producer_watch")
+    parts.supervisor.spawn(parts.notices.run(), "notices")
     yield
 
 
@@ -140,7 +141,6 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
     """WebSocket connections and what looks after them."""
     for name, loop in parts.gateway.loops().items():
         parts.supervisor.spawn(loop(), name)
-    parts.supervisor.spawn(parts.notices.run(), "notices")
     parts.supervisor.spawn(parts.messages.read_marks.run(), "read_marks")
     await parts.gateway.endpoint.start()
     yield
