@@ -149,6 +149,8 @@ class Server:
         self, served: list[tuple[web.Application, str]], settings: Settings, http: aiohttp.ClientSession
     ) -> None:
         self.app, self.url = served[0]
+        self.urls = [url for _, url in served]
+        """Of every process."""
         self.settings = settings
         self.http = http
         gateways = [(app, url) for app, url in served if app[PARTS].settings.role in ("all", "gateway")]

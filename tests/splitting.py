@@ -33,18 +33,21 @@ async def split(
 ) -> AsyncIterator[list[tuple[web.Application, str]]]:
     """(application, URL) of the api, then of the gateways, then of the consumer."""
     roles: list[Role] = ["api", "gateway", "gateway", "consumer"]
-    sockets = [socket.create_server((HOST, 0)) for _ in roles]
-    urls = [f"http://{HOST}:{each.getsockname()[1]}" for each in sockets]
-    names = [f"{role}{number}" for number, role in enumerate(roles)]
-    gateways = [
-        f"{name}={url.replace('http', 'ws', 1)}/ws" for name, url in zip(names, urls, strict=True) if "gateway" in name
-    ]
-    common = {
-        **await broker_settings(),
-        "delivery": {"kind": "redis_pubsub"},
-        "http": {"public_url": settings.http.public_url or urls[0]},
-    }
     async with AsyncExitStack() as stack:
+        # Closed by the servers; by us when one does not start.
+        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in roles]
+        urls = [f"http://{HOST}:{each.getsockname()[1]}" for each in sockets]
+        names = [f"{role}{number}" for number, role in enumerate(roles)]
+        gateways = [
+            f"{name}={url.replace('http', 'ws', 1)}/ws"
+            for name, url in zip(names, urls, strict=True)
+            if "gateway" in name
+        ]
+        common = {
+            **await broker_settings(),
+            "delivery": {"kind": "redis_pubsub"},
+            "http": {"public_url": settings.http.public_url or urls[0]},
+        }
         served: list[tuple[web.Application, str]] = []
         # The consumer first: the others end before it does, as an operator would end them.
         for role, name, url, listener in reversed(list(zip(roles, names, urls, sockets, strict=True))):

@@ -55,7 +55,10 @@ async def test_only_valid_credentials_get_in(server: Server) -> None:
     assert await upgrade_status(server, params={"ticket": ticket}) == 401
     assert await upgrade_status(server, params={"ticket": "x" * 5000}) == 401
     await ann.ok("POST", "/auth/logout")
-    assert await upgrade_status(server, headers=ann.headers) == 401
+    async with asyncio.timeout(5):
+        # Another process hears of it a moment later; until then the socket is closed as soon as it is open.
+        while await upgrade_status(server, headers=ann.headers) != 401:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ async def raw(
     server: Server, start: bytes, *headers: bytes, body: bytes = b"", at: bytes = b"localhost"
 ) -> tuple[int, bytes]:
     """Status and the whole answer. Raises TimeoutError."""
-    host, port = server.url.removeprefix("http://").split(":")
+    url = server.ws_url() if b" /ws" in start else f"{server.url}/"
+    host, port = url.split("/")[2].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     lines = (start + b" HTTP/1.1", b"Host: " + at, b"Connection: close", *headers)
     writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
