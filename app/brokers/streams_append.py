@@ -111,6 +111,8 @@ class Appender:
         try:
             async with asyncio.timeout_at(batch[0].deadline):
                 if await self._line.open() and self._on_lost():
+                    # What came while the connection was made would go ahead of what was lost, too.
+                    self._refuse()
                     return
                 sent = True
                 unknown = await self._run(batch, "EVALSHA", _APPEND.sha)

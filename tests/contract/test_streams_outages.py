@@ -16,6 +16,7 @@ from app.modules.messages.models import Draft, from_envelope
 from app.modules.messages.producer import MessageProducer
 from app.protocol.magpie_pb2 import Answer
 from app.storage.embedded.valkey import ValkeyProcess
+from app.storage.redis import Line
 from tests.contract.logs import PARTITIONS, Connect, Ownership, positions, values
 from tests.contract.streams import FAST, take, until_appended, until_read, waiting_in
 
@@ -93,6 +94,32 @@ async def test_sends_that_a_restart_lost_are_appended_again_before_later_ones(
     assert read[:before] == list(range(1, before + 1))
     assert read == sorted(read)
     await subscription.close()
+
+
+async def test_what_comes_while_redis_is_connected_to_again_does_not_go_ahead_of_what_was_lost(
+    connect_breakable: Connect, breakable_valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await connect_breakable()
+    await broker.append(0, [b"1"])
+    broker.on_lost = lambda: True
+    await breakable_valkey.stop()
+    await breakable_valkey.start()
+    connecting, go_on, connect = asyncio.Event(), asyncio.Event(), Line.open
+
+    async def slowly(line: Line) -> bool:
+        connecting.set()
+        await go_on.wait()
+        return await connect(line)
+
+    monkeypatch.setattr(Line, "open", slowly)
+    first = broker.append(0, [b"2"])
+    await connecting.wait()
+    second = broker.append(0, [b"3"])
+    go_on.set()
+    for append in (first, second):
+        with pytest.raises(Busy):
+            await append
+    assert await waiting_in(broker) == 0
 
 
 async def test_an_append_to_a_redis_that_is_gone_is_refused(
