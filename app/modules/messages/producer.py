@@ -93,7 +93,7 @@ class MessageProducer:
         self._in_partition = [0] * broker.partitions
         self._new: deque[_Pending] = deque()
         self._again: list[_Pending] = []
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: dict[asyncio.Future[None], int] = {}
         self._fault: BaseException | None = None
         self._wake_up = asyncio.Event()
         self._answered = 0
@@ -202,14 +202,15 @@ class MessageProducer:
         by_partition: dict[int, list[_Pending]] = {}
         for pending in batch:
             by_partition.setdefault(pending.partition, []).append(pending)
-        appends = [self._append_to(partition, sends) for partition, sends in by_partition.items()]
-        # What comes meanwhile makes the next batch larger; but a partition that is slow must not hold up the others.
-        if appends:
-            await asyncio.wait(appends, timeout=self._append_wait_s)
+        slow = set(self._under_way.values())
+        appends = {partition: self._append_to(partition, sends) for partition, sends in by_partition.items()}
+        # What comes meanwhile makes the next batch larger; but a partition that is slow holds up the others only once.
+        if wanted := [append for partition, append in appends.items() if partition not in slow]:
+            await asyncio.wait(wanted, timeout=self._append_wait_s)
 
     def _append_to(self, partition: int, sends: list[_Pending]) -> asyncio.Future[None]:
         append = self._broker.append(partition, [self._envelope(pending) for pending in sends])
-        self._under_way.add(append)
+        self._under_way[append] = partition
         append.add_done_callback(partial(self._appended, sends))
         return append
 
@@ -218,7 +219,7 @@ class MessageProducer:
         return to_envelope(pending.draft, origin)
 
     def _appended(self, sends: list[_Pending], append: asyncio.Future[None]) -> None:
-        self._under_way.discard(append)
+        self._under_way.pop(append, None)
         if append.cancelled():
             return
         error = append.exception()
