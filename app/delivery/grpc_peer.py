@@ -96,9 +96,12 @@ class Peer:
         batch: list[_Waiting] = []
         try:
             while True:
-                self._wake_up.clear()
                 await self._wake_up.wait()
+                # Before the batch is taken: what comes during its call wakes us again.
+                self._wake_up.clear()
                 batch, self._waiting = self._waiting, []
+                if not batch:
+                    continue
                 if not await self._push(stub, batch):
                     return any_well
                 any_well = True

@@ -57,15 +57,20 @@ class GrpcDelivery(Delivery):
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         """See Delivery."""
         calls, rest = self._begin(answers)
-        await self._behind.publish(channel, blob, rest)
-        await self._finish(calls)
+        try:
+            await self._behind.publish(channel, blob, rest)
+        finally:
+            # Also when it failed: what is handed over again must not meet calls of the first time.
+            await self._finish(calls)
 
     async def answer(self, answers: ByNode) -> None:
         """See Delivery."""
         calls, rest = self._begin(answers)
-        if rest:
-            await self._behind.answer(rest)
-        await self._finish(calls)
+        try:
+            if rest:
+                await self._behind.answer(rest)
+        finally:
+            await self._finish(calls)
 
     async def stop(self) -> None:
         """See Delivery."""

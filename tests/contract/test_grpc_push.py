@@ -17,7 +17,7 @@ from app.errors import ConfigError
 from app.lifecycle import Supervisor
 from app.protocol.magpie_pb2 import Answer, Answers
 from tests.certificates import Authority
-from tests.contract.pushing import SECRET, Gateway, calling, options, serving, until, wire
+from tests.contract.pushing import SECRET, SLACK_S, Gateway, calling, options, serving, until, wire
 
 MANY = range(1, 201)
 
@@ -50,6 +50,27 @@ async def test_what_comes_during_a_call_goes_with_the_next_in_order(supervisor: 
         await asyncio.gather(*(caller.answer(number) for number in MANY))
         assert gateway.heard.answers == list(MANY)
         assert caller.calls() <= 3
+
+
+async def test_what_comes_during_the_last_call_is_not_forgotten(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(Gateway()) as gateway, calling(supervisor, gateway.node()) as caller:
+        await caller.until_reached()
+        during: list[asyncio.Task[None]] = []
+        take = gateway.heard.on_answers
+
+        def push_once_more(answers: Answers) -> None:
+            take(answers)
+            if not during:
+                # The reply to the first call is still to be sent.
+                during.append(asyncio.ensure_future(caller.answer(2)))
+
+        monkeypatch.setattr(gateway.heard, "on_answers", push_once_more)
+        async with asyncio.timeout(SLACK_S):
+            await caller.answer(1)
+            await during[0]
+        assert gateway.heard.answers == [1, 2]
 
 
 async def test_a_batch_above_the_size_of_a_message_is_split(supervisor: Supervisor) -> None:
