@@ -147,7 +147,7 @@ MESSAGES = {
 def _note(request: web.Request, status: int, seconds: float, metrics: Metrics) -> None:
     route = route_of(request)
     metrics.http_requests.labels(request.method if request.method in _METHODS else "other", route, str(status)).inc()
-    if route != "/ws":
+    if not route.startswith("/ws"):
         metrics.http_seconds.labels(route).observe(seconds)
     level = log.debug if route in _PROBES else log.warning if status >= 500 else log.info
     level(
