@@ -21,6 +21,7 @@ from bench.history import Recorder, Report, check, digest
 from bench.history import load as load_history
 from bench.plan import Shape
 from bench.seed import seed as seed_population
+from tests.faults.conftest import PATIENCE
 from tests.faults.member import Member
 from tests.faults.tally import Place, Tally
 
@@ -104,8 +105,8 @@ class Load:
                 await asyncio.sleep(LOOK_S)
 
     async def until_acked(self, more: int, within_s: float) -> None:
-        """Wait for `more` further acks: the load runs again."""
-        goal = self.tally.acked + more
+        """Wait for `more` further acks: the load runs again. `within_s` is for a quiet machine."""
+        goal, within_s = self.tally.acked + more, within_s * PATIENCE
         try:
             async with asyncio.timeout(within_s):
                 while self.tally.acked < goal:
