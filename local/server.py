@@ -1,6 +1,7 @@
 """A server process that can be started, stopped, killed and frozen, and keeps its data and its port."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -86,8 +87,10 @@ class LocalServer(ABC):
             self._process = None
 
     def freeze(self) -> None:
-        """It keeps its connections and answers nothing, until `thaw`."""
+        """It keeps its connections and answers nothing until `thaw`. Returns when it stands still; on a busy machine that takes a while."""
         self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Go on where it was frozen."""
