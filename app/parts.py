@@ -237,7 +237,7 @@ class Parts:
             self.membership.subscribe(directory.on_ring)
             return directory
         if o.nodes:
-            return ListDirectory(dict(node.split("=", 1) for node in o.nodes))
+            return ListDirectory(o.ws_urls)
         return ListDirectory({self.node_id: self._ws_url()})
 
     def _ws_url(self) -> str:

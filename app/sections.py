@@ -334,6 +334,11 @@ class Gateway(Section):
     backoff_max_ms: Count
     backoff_jitter: Annotated[float, Field(ge=0, le=1)]
 
+    @property
+    def ws_urls(self) -> dict[str, str]:
+        """`nodes` as node id → URL for clients."""
+        return dict(node.split("=", 1) for node in self.nodes)
+
 
 class Moderation(Section):
     """The word filter."""

@@ -128,7 +128,7 @@ def check(settings: Settings) -> None:
         )
     _check_etcd(settings.etcd)
     _check_grpc(settings.grpc, settings.role)
-    nodes = [node.partition("=")[0] for node in settings.gateway.nodes]
+    nodes = list(settings.gateway.ws_urls)
     if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
             f"gateway.nodes names {', '.join(nodes)} but not this gateway ({settings.gateway.node_id or 'without a name'}), so nobody "

@@ -157,7 +157,7 @@ def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
             )
     if len({node.lower() for node in front.gateways}) < len(front.gateways):
         raise ConfigError("Two node ids differ only in case; Nginx takes them for one.")
-    listed = dict(node.split("=", 1) for node in settings.gateway.nodes)
+    listed = settings.gateway.ws_urls
     if listed and (unknown := sorted(set(front.gateways) - set(listed))):
         raise ConfigError(
             f"gateway.nodes does not name {', '.join(unknown)}, so nobody would be sent there; add it to IM_GATEWAY__NODES."
