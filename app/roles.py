@@ -166,7 +166,7 @@ async def called(parts: Parts) -> AsyncIterator[None]:
         await server.start()
     yield
     if server is not None:
-        await server.stop(STOP_S)
+        await server.stop()
 
 
 @asynccontextmanager

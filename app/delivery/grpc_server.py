@@ -1,4 +1,4 @@
-"""What a gateway serves by gRPC: GatewayPush to the processes of its cluster, and the standard health service to anybody."""
+"""What a gateway serves by gRPC: GatewayPush to the processes of its cluster, and to anybody whether it is healthy."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import grpc.aio
 import structlog
-from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from app.delivery.base import Receiver
 from app.delivery.grpc_access import Access
@@ -25,6 +23,9 @@ from app.protocol.magpie_pb2_grpc import GatewayPushServicer, add_GatewayPushSer
 log = structlog.get_logger(__name__)
 
 SERVICE = DESCRIPTOR.services_by_name["GatewayPush"].full_name
+HEALTH = "grpc.health.v1.Health"
+GRACE_S = 1.0
+"""At the end, for calls under way: they take milliseconds, and who makes them has another way."""
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 class PushServer:
     """Listens from `start` to `stop`. Calls without the token get UNAUTHENTICATED, those meant for another process FAILED_PRECONDITION;
     nothing is done for either.
+
+    Of the standard health service there is `Check`, whatever service it names: who answers serves. `Watch` would hold a call for as long as
+    anybody likes. Nobody without the token can hold one: such calls are answered before their body has come.
     """
 
     def __init__(
@@ -51,7 +55,6 @@ class PushServer:
         self._access = access
         self._servicer = _Servicer(receiver, sees_registry, metrics, node_id, boot_id)
         self._guard = _Guard(access, metrics)
-        self._health = health.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self.port = 0
         """Where it listens."""
@@ -63,19 +66,20 @@ class PushServer:
         await self._access.load()
         server = self._access.server([self._guard])
         add_GatewayPushServicer_to_server(self._servicer, server)
-        add_HealthServicer_to_server(self._health, server)
+        # As a stream that is not read: a unary call waits for its body.
+        check: Handler = grpc.stream_unary_rpc_method_handler(
+            _healthy, response_serializer=HealthCheckResponse.SerializeToString
+        )
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(HEALTH, {"Check": check})])
         self.port = self._access.bind(server)
         self.address = self.address or self._access.address(self.port)
         await server.start()
         self._server = server
-        for service in ("", SERVICE):
-            await self._health.set(service, HealthCheckResponse.SERVING)
         log.info("grpc_listening", port=self.port)
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float = GRACE_S) -> None:
         """Take no new calls; those under way get `grace_s` seconds."""
         if self._server is not None:
-            await self._health.enter_graceful_shutdown()
             await self._server.stop(grace_s)
             self._server = None
 
@@ -108,12 +112,12 @@ class _Servicer(GatewayPushServicer):
 
 
 class _Guard(grpc.aio.ServerInterceptor):
-    """Refuses calls of GatewayPush without the token before their request is decoded."""
+    """Refuses calls of GatewayPush without the token, and does not wait for their body."""
 
     def __init__(self, access: Access, metrics: Metrics) -> None:
         self._access = access
         self._metrics = metrics
-        self._refusal: Handler = grpc.unary_unary_rpc_method_handler(self._refuse)
+        self._refusal: Handler = grpc.stream_unary_rpc_method_handler(self._refuse)
 
     async def intercept_service(
         self,
@@ -127,5 +131,9 @@ class _Guard(grpc.aio.ServerInterceptor):
             return self._refusal
         return await continuation(handler_call_details)
 
-    async def _refuse(self, _: bytes, context: "Context") -> NoReturn:
+    async def _refuse(self, _: object, context: "Context") -> NoReturn:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not that of this cluster")
+
+
+async def _healthy(_: object, __: "Context") -> HealthCheckResponse:
+    return HealthCheckResponse(status=HealthCheckResponse.SERVING)

@@ -282,16 +282,40 @@ async def test_a_taken_port_is_a_sentence() -> None:
             await Gateway(port=gateway.server.port).server.start()
 
 
-async def test_anybody_may_ask_for_health() -> None:
+@pytest.mark.parametrize("service", ["", "magpie.v1.GatewayPush"])
+async def test_anybody_may_ask_for_health(service: str) -> None:
     async with serving(Gateway()) as gateway, grpc.aio.insecure_channel(gateway.node().grpc_address) as channel:
-        for service in ("", "magpie.v1.GatewayPush"):
-            check = channel.unary_unary(
-                "/grpc.health.v1.Health/Check",
-                request_serializer=HealthCheckRequest.SerializeToString,
-                response_deserializer=HealthCheckResponse.FromString,
-            )
-            answer = await check(HealthCheckRequest(service=service))
-            assert answer.status == HealthCheckResponse.SERVING
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        answer = await check(HealthCheckRequest(service=service))
+        assert answer.status == HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        ("magpie.v1.GatewayPush/Push", grpc.StatusCode.UNAUTHENTICATED),
+        ("magpie.v1.GatewayPush/SeesRegistry", grpc.StatusCode.UNAUTHENTICATED),
+        ("grpc.health.v1.Health/Check", grpc.StatusCode.OK),
+        ("grpc.health.v1.Health/Watch", grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+async def test_nobody_without_the_token_holds_a_call(
+    supervisor: Supervisor, method: str, code: grpc.StatusCode
+) -> None:
+    async with serving(Gateway(concurrent_max=2)) as gateway:
+        address = gateway.node().grpc_address
+        async with grpc.aio.insecure_channel(address) as channel, calling(supervisor, gateway.node()) as caller:
+            # Begun, and nothing follows.
+            begun: list[grpc.aio.StreamUnaryCall[bytes, bytes]] = [
+                channel.stream_unary(f"/{method}")() for _ in range(10)
+            ]
+            async with asyncio.timeout(SLACK_S):
+                assert {await call.code() for call in begun} <= {code, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            await caller.until_reached()
 
 
 async def test_gateways_tell_each_other_whether_they_see_the_registry() -> None:
