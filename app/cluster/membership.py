@@ -49,7 +49,7 @@ class Membership:
     """This process and the gateways: a gateway renews its lease and sees the others, another process just looks.
 
     The registry may be away for as long as it likes: the ring stays as it was. A gateway without a lease takes no new connections; it
-    keeps those it has, unless its peers say that it alone lost the registry: then `on_isolated` is called, once for each loss.
+    keeps those it has, unless a peer says that it still sees the registry: then `on_isolated` is called, once for each loss.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Membership:
         self._seen_at = float("-inf")
         self._away = False
         self._against = 0
-        """Rounds in which the peers said that it is us."""
+        """Rounds in which a peer said that it is us."""
         self.ring = Ring((), options.virtual_nodes)
         """As this process knows it."""
 
@@ -181,7 +181,8 @@ class Membership:
         if self._peers is None or not others or node.state != "up" or self._against >= ROUNDS:
             return
         sight = await self._peers.sees_registry(others)
-        self._against = self._against + 1 if sight.yes or not sight.no else 0
+        # Silence proves nothing: peers that died, or a wrong address, look like that as well.
+        self._against = self._against + 1 if sight.yes else 0
         if self._against == ROUNDS:
             log.error("gateway_isolated", seen_by=sight.yes, silent=sight.silent)
             self._on_isolated()
