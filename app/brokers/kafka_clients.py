@@ -10,10 +10,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerClosed
-from aiokafka.helpers import create_ssl_context
 
-from app.errors import ConfigError
 from app.sections import Kafka
+from app.tls import client_context
 
 AWAY: tuple[type[BaseException], ...] = (KafkaError, OSError, TimeoutError)
 """The cluster is away or cannot do what was asked."""
@@ -35,13 +34,8 @@ class Connection:
         o = self.options
         if self._ssl is not None or "SSL" not in o.security_protocol:
             return
-        files = {"cafile": o.ssl_ca_file, "certfile": o.ssl_cert_file, "keyfile": o.ssl_key_file}
-        try:
-            self._ssl = await asyncio.to_thread(
-                lambda: create_ssl_context(**{name: path or None for name, path in files.items()})
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"A certificate of kafka.ssl_* cannot be used: {error}.") from None
+        files = o.ssl_ca_file, o.ssl_cert_file, o.ssl_key_file
+        self._ssl = await asyncio.to_thread(client_context, "kafka.ssl_*", *files)
 
     def arguments(self, request_timeout_s: float) -> dict[str, Any]:
         """Arguments that all clients take."""

@@ -15,6 +15,7 @@ import aiohttp
 
 from app.errors import Busy, ConfigError
 from app.sections import Etcd
+from app.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class EtcdClient:
     async def start(self) -> None:
         """Read the certificates and log in. Raises ConfigError when etcd refuses what the settings say."""
         if self._http is None:
-            connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(self._tls))
+            connector = aiohttp.TCPConnector(ssl=await self._tls())
             self._http = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         async with self.bounded():
             try:
@@ -156,17 +157,11 @@ class EtcdClient:
                 raise ValueError("no answer of etcd's")
             return answer
 
-    def _tls(self) -> ssl.SSLContext | bool:
+    async def _tls(self) -> ssl.SSLContext | bool:
         o = self._options
         if not any(endpoint.startswith("https:") for endpoint in o.endpoints):
             return True
-        try:
-            context = ssl.create_default_context(cafile=o.ca_file or None)
-            if o.cert_file:
-                context.load_cert_chain(o.cert_file, o.key_file or None)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"A certificate of etcd.*_file cannot be used: {error}.") from None
-        return context
+        return await asyncio.to_thread(client_context, "etcd.*_file", o.ca_file, o.cert_file, o.key_file)
 
 
 def _text(data: bytes) -> str:

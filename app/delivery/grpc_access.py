@@ -6,7 +6,6 @@ grpc.aio binds servers and channels to the loop that runs when they are made, so
 import asyncio
 import hmac
 import socket
-import ssl
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ import grpc.aio
 
 from app.errors import ConfigError
 from app.sections import Grpc
+from app.tls import client_context
 
 LABEL = b"magpie.v1.GatewayPush"
 """The token is HMAC-SHA-256 of this under `auth.secret`: it opens nothing else, and tells nothing about the secret."""
@@ -122,15 +122,10 @@ class Access:
 
     def _read(self) -> None:
         o = self._options
-        try:
-            # gRPC would only say that it cannot listen or connect.
-            context = ssl.create_default_context(cafile=o.ca_file)
-            if o.cert_file:
-                context.load_cert_chain(o.cert_file, o.key_file)
-            ca = Path(o.ca_file).read_bytes()
-            pair = (Path(o.key_file).read_bytes(), Path(o.cert_file).read_bytes()) if o.cert_file else None
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"A certificate of grpc.*_file cannot be used: {error}.") from None
+        # To try them: gRPC would only say that it cannot listen or connect.
+        client_context("grpc.*_file", o.ca_file, o.cert_file, o.key_file)
+        ca = Path(o.ca_file).read_bytes()
+        pair = (Path(o.key_file).read_bytes(), Path(o.cert_file).read_bytes()) if o.cert_file else None
         mutual = o.tls == "mutual"
         if pair is not None:
             self._at_server = grpc.ssl_server_credentials(
