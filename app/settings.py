@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from app import sections as tables
 from app.errors import ConfigError
 from app.sources import SECRETS_DIR, NamedTexts, checked, read_secret_files
+from app.values import is_readable_on_the_way
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = ROOT / "config"
@@ -127,7 +128,7 @@ def check(settings: Settings) -> None:
             "IM_HTTP__PUBLIC_URL (of a proxy)."
         )
     _check_etcd(settings.etcd)
-    _check_grpc(settings.grpc, settings.role)
+    _check_grpc(settings)
     nodes = list(settings.gateway.ws_urls)
     if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
@@ -186,12 +187,23 @@ def _check_etcd(etcd: tables.Etcd) -> None:
         raise ConfigError(
             f"etcd.ca_file or etcd.cert_file names a file, but {plain[0]} encrypts nothing; use https://."
         )
+    if etcd.username and (readable := [endpoint for endpoint in plain if is_readable_on_the_way(endpoint)]):
+        raise ConfigError(f"etcd.password would be readable on the way to {readable[0]}; use https://.")
 
 
-def _check_grpc(grpc: tables.Grpc, role: Role) -> None:
+def _check_grpc(settings: Settings) -> None:
     """What would be ignored in silence, or fail only when somebody calls. Raises ConfigError."""
+    grpc, role = settings.grpc, settings.role
     if grpc.answers and not grpc.enabled:
         raise ConfigError("grpc.answers is on, but grpc.enabled is off, so no gateway listens; turn both on.")
+    if grpc.answers and not settings.cluster.registry:
+        raise ConfigError(
+            "grpc.answers is on, but without a registry nobody knows where gateways listen; set IM_CLUSTER__REGISTRY, or turn it off."
+        )
+    if grpc.answers and settings.delivery.kind == "memory":
+        raise ConfigError(
+            "grpc.answers is on, but delivery.kind = memory stays within this process; set IM_DELIVERY__KIND, or turn it off."
+        )
     if bool(grpc.cert_file) != bool(grpc.key_file):
         raise ConfigError("grpc.cert_file and grpc.key_file belong together; set both or neither.")
     if grpc.tls == "off":

@@ -6,10 +6,19 @@ from urllib.parse import urlsplit
 
 
 def web_address(value: str) -> str:
-    """An address of HTTP, or nothing."""
-    if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).netloc):
+    """An address of HTTP, or nothing. It is no place for a password: addresses are shown."""
+    parts = urlsplit(value)
+    if value and not (parts.scheme in ("http", "https") and parts.netloc):
         raise ValueError("must begin with https:// or http:// and name a host")
+    if "@" in parts.netloc:
+        raise ValueError("must hold neither user name nor password")
     return value
+
+
+def is_readable_on_the_way(address: str) -> bool:
+    """Whether others on the network can read what is sent to an address of HTTP."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def is_ws_address(url: str) -> bool:

@@ -60,6 +60,8 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
         ({"IM_GATEWAY__NODE_ID": "g/1"}, r"gateway\.node_id .*must be of letters, digits"),
         ({"IM_GRPC__TOKEN": "short"}, r"grpc\.token has 5 characters"),
         ({"IM_GRPC__ENABLED": "false", "IM_GRPC__ANSWERS": "true"}, r"no gateway listens; turn both on"),
+        ({"IM_GRPC__ANSWERS": "true"}, r"without a registry nobody knows where gateways listen"),
+        ({**REGISTERED, "IM_GRPC__ANSWERS": "true"}, r"delivery\.kind = memory stays within this process"),
         ({"IM_GRPC__CA_FILE": "/ca.pem"}, r"grpc\.tls = off encrypts nothing"),
         ({"IM_GRPC__TLS": "on"}, r"grpc\.tls = on needs grpc\.ca_file"),
         ({**GATEWAY, "IM_GRPC__TLS": "on", "IM_GRPC__CA_FILE": "/ca"}, r"needs grpc\.cert_file and .* role = gateway"),
@@ -76,6 +78,14 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
         ({"IM_ETCD__ENDPOINTS": "etcd:2379"}, r"etcd\.endpoints\.0 .*must begin with https://"),
         ({"IM_ETCD__ENDPOINTS": ""}, r"etcd\.endpoints .*at least 1 item"),
         ({"IM_ETCD__CA_FILE": "/ca.pem"}, r"http://localhost:2379 encrypts nothing; use https://"),
+        (
+            {"IM_ETCD__ENDPOINTS": "http://im:hidden@etcd:2379", "IM_ETCD__CA_FILE": "/ca.pem"},
+            r"etcd\.endpoints\.0 .*must hold neither user name nor password",
+        ),
+        (
+            {"IM_ETCD__ENDPOINTS": "http://etcd:2379", "IM_ETCD__USERNAME": "im", "IM_ETCD__PASSWORD": "hidden"},
+            r"etcd\.password would be readable on the way to http://etcd:2379",
+        ),
         ({"IM_ETCD__KEY_FILE": "/key.pem"}, "proves nothing without its certificate"),
         ({"IM_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"}, "needs kafka.sasl_username and kafka.sasl_password"),
         ({"IM_KAFKA__SASL_USERNAME": "im"}, "PLAINTEXT sends neither"),
@@ -95,6 +105,7 @@ def test_a_mistake_is_one_sentence(
         load()
     assert str(refused.value).endswith(".")
     assert "\n" not in str(refused.value)
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_gateway_of_the_list_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +118,13 @@ def test_an_api_asks_the_registry_where_gateways_are(monkeypatch: pytest.MonkeyP
     for name, value in {**GATEWAY, "IM_ROLE": "api", "IM_CLUSTER__REGISTRY": "etcd"}.items():
         monkeypatch.setenv(name, value)
     assert load().cluster.registry == "etcd"
+
+
+def test_a_password_for_an_etcd_of_this_machine_needs_no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IM_ETCD__ENDPOINTS", "http://127.0.0.1:2379,http://[::1]:2379,https://etcd:2379")
+    monkeypatch.setenv("IM_ETCD__USERNAME", "im")
+    monkeypatch.setenv("IM_ETCD__PASSWORD", "secret")
+    assert load().etcd.username == "im"
 
 
 def test_kafka_over_tls_with_a_password_is_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
