@@ -14,7 +14,10 @@ class Directory(ABC):
 
     @abstractmethod
     def place_of(self, user_id: int, not_node: str | None = None) -> tuple[str, str]:
-        """(URL, node id) of the gateway of a user; any other than `not_node`, where there is another. No URL: where the caller asked."""
+        """(URL, node id) of the gateway of a user; any other than `not_node`, where there is another.
+
+        No URL: where the caller asked. No node: there is none now, and the URL is that of a proxy or nothing.
+        """
 
     @abstractmethod
     def origins(self) -> Sequence[str]:

@@ -48,7 +48,8 @@ class Peers(Protocol):
 class Membership:
     """This process and the gateways: a gateway renews its lease and sees the others, another process just looks.
 
-    The registry may be away for as long as it likes: the ring stays as it was. A gateway without a lease takes no new connections; it
+    The registry may be away for as long as it likes: the ring stays as it was. So it does when the last gateway left: nobody else is there
+    to be named, and users meet again where they were when it is back. A gateway without a lease takes no new connections; it
     keeps those it has, unless a peer says that it still sees the registry: then `on_isolated` is called, once for each loss.
     """
 
@@ -77,6 +78,8 @@ class Membership:
         self._lock = asyncio.Lock()
         self._seen_at = float("-inf")
         self._away = False
+        self._deserted = False
+        """No gateway is up, and the ring is that of before."""
         self._against = 0
         """Rounds in which a peer said that it is us."""
         self.ring = Ring((), options.virtual_nodes)
@@ -167,9 +170,15 @@ class Membership:
             self._seen_at = began
             self._roster.see(view, self._clock())
         up = {node_id: node for node_id, node in self._roster.nodes.items() if node.state == "up"}
+        self._metrics.cluster_nodes.set(len(up))
+        if not up and self.ring.nodes:
+            if not self._deserted:
+                log.error("gateways_gone", last=sorted(self.ring.nodes))
+            self._deserted = True
+            return
+        self._deserted = False
         if up != self.ring.nodes:
             old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes)
-            self._metrics.cluster_nodes.set(len(up))
             log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
             for listener in self._listeners:
                 listener(old, self.ring)

@@ -144,10 +144,23 @@ async def test_an_api_knows_the_gateways_and_registers_nothing() -> None:
     assert api.registry.own is None
     assert api.ring == "b"
     assert not api.accepts()
-    api.registry.others = []
+    api.registry.others = [node("c")]
     await api.steps(over_s=1)
-    assert api.ring == ""
-    assert api.changes == [("", "b"), ("b", "")]
+    assert api.ring == "c"
+    assert api.changes == [("", "b"), ("b", "c")]
+
+
+@pytest.mark.parametrize("left", [[], [node("b", state="draining")]])
+async def test_the_last_gateways_are_remembered(left: list[Node], caplog: pytest.LogCaptureFixture) -> None:
+    api = await Process(None, [node("b"), node("c")]).started()
+    api.registry.others = left
+    await api.steps(over_s=60)
+    assert api.ring == "bc"
+    assert api.gauge("im_cluster_nodes") == 0
+    assert caplog.text.count("gateways_gone") == 1
+    api.registry.others = [node("c")]
+    await api.steps(over_s=1)
+    assert api.changes == [("", "bc"), ("bc", "c")]
 
 
 async def test_listeners_hear_of_changes_only() -> None:

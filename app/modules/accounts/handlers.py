@@ -5,12 +5,16 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr
 
+from app.errors import Busy
 from app.modules.accounts.models import User
 from app.modules.accounts.service import AccountService
 from app.modules.accounts.sessions import SessionService
 from app.modules.accounts.tickets import TicketService
 from app.protocol.endpoint import Call, Principal, endpoint
 from app.protocol.fields import AnswerModel, Body, Id
+
+GATEWAY_RETRY_MS = 1000
+"""An api knows of a new gateway within a second."""
 
 Text = Annotated[str, Field(max_length=200)]
 """Bounded before anything looks at it; the exact rules are the domain's."""
@@ -32,7 +36,7 @@ class MeAnswer(UserAnswer):
 
 
 class GatewayAnswer(AnswerModel):
-    """Where to connect."""
+    """Where to connect. After a login `node` is empty while no gateway is there: ask for one before you connect."""
 
     url: str
     node: str
@@ -103,7 +107,10 @@ class AccountHandlers:
         tickets: TicketService,
         gateway: Callable[[int, str | None], tuple[str, str]],
     ) -> None:
-        """`gateway` gives (WebSocket URL or nothing, node id) for a user id, another one than the named node if it can."""
+        """`gateway` gives (WebSocket URL or nothing, node id) for a user id, another one than the named node if it can.
+
+        No node: no gateway is there.
+        """
         self._accounts = accounts
         self._sessions = sessions
         self._tickets = tickets
@@ -151,10 +158,13 @@ class AccountHandlers:
         ticket, expires_at = await self._tickets.issue(call.user)
         return TicketAnswer(ticket=ticket, expires_at=expires_at)
 
-    @endpoint("GET", "/gateway", summary="Where to connect")
+    @endpoint("GET", "/gateway", summary="Where to connect", errors=("busy",))
     async def gateway(self, call: Call, query: GatewayQuery) -> GatewayAnswer:
         """The gateway for the caller."""
-        return self._where(call, call.user.user_id, query.excluded)
+        found = self._where(call, call.user.user_id, query.excluded)
+        if not found.node:
+            raise Busy("no gateway is there; try again", retry_after_ms=GATEWAY_RETRY_MS)
+        return found
 
     @endpoint("GET", "/users", summary="Find a user by exact name")
     async def users(self, call: Call, query: UsersQuery) -> UsersAnswer:

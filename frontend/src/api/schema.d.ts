@@ -587,7 +587,7 @@ export interface components {
         };
         /**
          * GatewayAnswer
-         * @description Where to connect.
+         * @description Where to connect. After a login `node` is empty while no gateway is there: ask for one before you connect.
          */
         GatewayAnswer: {
             /** Node */

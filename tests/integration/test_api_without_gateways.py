@@ -1,0 +1,55 @@
+"""An api that knows no gateway yet, or none any more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from app.cluster.redis_registry import RedisRegistry
+from app.storage.redis import connect
+from tests.contract.registries import node
+from tests.running import PASSWORD, one, settings_for
+
+SLACK_S = 15.0
+"""A busy machine is no defect."""
+LOOK_S = 0.05
+
+
+@pytest.fixture
+async def registry(redis_url: str) -> AsyncIterator[RedisRegistry]:
+    client = connect(redis_url, pool_max=1, connect_timeout_s=2, command_timeout_s=2)
+    await client.delete("Gateway:Nodes")
+    registry = RedisRegistry(client, lease_s=60, timeout_s=SLACK_S)
+    yield registry
+    await registry.stop()
+
+
+async def test_people_log_in_before_a_gateway_is_there(dsn: str, redis_url: str, registry: RedisRegistry) -> None:
+    deaths: list[str] = []
+    settings = settings_for(
+        dsn,
+        redis_url,
+        broker={"kind": "redis_streams"},
+        delivery={"kind": "redis_pubsub"},
+        cluster={"registry": "redis"},
+    ).model_copy(update={"role": "api"})
+    async with one(settings, deaths.append, None) as [(_, url)], aiohttp.ClientSession() as http:
+        body = {"username": "early", "password": PASSWORD}
+        async with http.post(f"{url}/api/v1/auth/register", json=body) as response:
+            answer = await response.json()
+        assert (response.status, answer["gateway"]["node"]) == (201, "")
+        headers = {"Authorization": f"Bearer {answer['token']}"}
+
+        async with http.get(f"{url}/api/v1/gateway", headers=headers) as response:
+            refused = (await response.json())["error"]
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert (refused["code"], refused["outcome"]) == ("busy", "none")
+        await registry.renew(node("g1"))
+        async with asyncio.timeout(SLACK_S):
+            while response.status != 200:
+                await asyncio.sleep(LOOK_S)
+                async with http.get(f"{url}/api/v1/gateway", headers=headers) as response:
+                    answer = await response.json()
+        assert answer == {"url": node("g1").ws_url, "node": "g1"}
+    assert deaths == []
