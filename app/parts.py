@@ -30,6 +30,7 @@ from app.modules.accounts.feature import AccountsFeature, accounts_feature
 from app.modules.groups.feature import GroupsFeature, groups_feature
 from app.modules.messages.feature import MessagesFeature, messages_feature
 from app.modules.moderation.word_filter import WordFilter
+from app.modules.presence.routes import UserRoutes
 from app.modules.search.feature import SearchFeature, search_feature
 from app.settings import ROOT, Settings
 from app.storage.postgres import Postgres
@@ -277,11 +278,7 @@ class Parts:
         """Sees outages."""
         o = self.settings.metrics
         return StoreProbe(
-            self.postgres,
-            self.redis,
-            self.readiness,
-            interval_s=o.probe_interval_s,
-            timeout_s=o.probe_timeout_s,
+            self.postgres, self.redis, self.readiness, interval_s=o.probe_interval_s, timeout_s=o.probe_timeout_s
         )
 
     @cached_property
@@ -365,10 +362,13 @@ class Parts:
             self.messages,
             self.accounts.sessions,
             self.notices,
+            UserRoutes(self.redis, self.node_id, ttl_s=self.settings.gateway.route_ttl_s),
+            self.publisher,
             self.answers,
             self.metrics,
             self.settings,
             node_id=self.node_id,
+            boot_id=self.boot_id,
             registered=lambda: self.membership is None or self.membership.accepting,
         )
 

@@ -149,6 +149,12 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
             await parts.messages.read_marks.flush()
     except (Busy, TimeoutError):
         log.warning("read_marks_lost_at_shutdown")
+    try:
+        async with asyncio.timeout(STOP_S):
+            await parts.gateway.users.write_changes()
+    except (Busy, TimeoutError):
+        # They expire.
+        log.warning("routes_left_at_shutdown")
 
 
 @asynccontextmanager

@@ -315,6 +315,9 @@ class Gateway(Section):
     ]
     max_connections: Count
     connections_per_user: Count
+    devices: Literal["all", "newest"]
+    route_ttl_s: Annotated[float, Field(ge=1)]
+    route_renew_s: Seconds
     admission_per_second: Count
     admission_burst: Count
     max_frame_bytes: Count

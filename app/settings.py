@@ -252,6 +252,7 @@ def _check_renewals(settings: Settings) -> None:
         ),
         ("cluster.heartbeat_s", settings.cluster.heartbeat_s, "cluster.lease_s", settings.cluster.lease_s),
         ("cluster.poll_s", settings.cluster.poll_s, "cluster.lease_s", settings.cluster.lease_s),
+        ("gateway.route_renew_s", settings.gateway.route_renew_s, "gateway.route_ttl_s", settings.gateway.route_ttl_s),
         ("kafka.heartbeat_s", settings.kafka.heartbeat_s, "kafka.session_timeout_s", settings.kafka.session_timeout_s),
     )
     for renewal, renew_s, lease, lease_s in leases:

@@ -131,11 +131,10 @@ class User:
         return items
 
     @asynccontextmanager
-    async def socket(self, *, hello: bool = True) -> AsyncIterator[Socket]:
-        """A WebSocket that has said hello."""
-        async with self.server.http.ws_connect(
-            self.server.ws_url(self.id), headers=self.headers, protocols=(SUBPROTOCOL,)
-        ) as ws:
+    async def socket(self, *, hello: bool = True, gateway: int | None = None) -> AsyncIterator[Socket]:
+        """A WebSocket that has said hello; at the user's own gateway or at another one."""
+        url = self.server.ws_url(self.id if gateway is None else str(gateway))
+        async with self.server.http.ws_connect(url, headers=self.headers, protocols=(SUBPROTOCOL,)) as ws:
             socket = Socket(ws)
             if hello:
                 assert (await socket.frame())["type"] == "hello"
@@ -149,12 +148,15 @@ class Server:
         self, served: list[tuple[web.Application, str]], settings: Settings, http: aiohttp.ClientSession
     ) -> None:
         self.app, self.url = served[0]
+        self.apps = [app for app, _ in served]
         self.urls = [url for _, url in served]
         """Of every process."""
         self.settings = settings
         self.http = http
         gateways = [(app, url) for app, url in served if app[PARTS].settings.role in ("all", "gateway")]
         self._ws_urls = [f"{url}/ws" for _, url in gateways]
+        self.nodes = [app[PARTS].node_id for app, _ in gateways]
+        """Names of the gateways, in the order of `gateway` of a socket."""
         self.hubs = [app[PARTS].gateway.hub for app, _ in gateways]
         """Of the gateways, for tests that break connections."""
 
@@ -205,13 +207,16 @@ class _NoCookies(aiohttp.DummyCookieJar):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, delivery: Delivery | None = None) -> AsyncIterator[Server]:
-    """Serve an application on a free port while the block runs; its roles apart where `SETUP` says so.
+async def serving(
+    settings: Settings, delivery: Delivery | None = None, *, apart: bool = False
+) -> AsyncIterator[Server]:
+    """Serve an application on a free port while the block runs; its roles `apart` (two gateways), or where `SETUP` says so.
 
     With a `delivery` of the test's own it is one process always.
     """
     deaths: list[str] = []
-    served = one(settings, deaths.append, delivery) if SETUP == "one" or delivery else split(settings, deaths.append)
+    whole = delivery is not None or (SETUP == "one" and not apart)
+    served = one(settings, deaths.append, delivery) if whole else split(settings, deaths.append)
     async with served as applications, aiohttp.ClientSession(cookie_jar=_NoCookies()) as http:
         yield Server(applications, settings, http)
     assert deaths == [], "a background task died"

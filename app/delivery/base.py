@@ -30,7 +30,7 @@ class Channel(StrEnum):
     GROUP = "Push:Group"
     """Messages, events, heads."""
     CONTROL = "Control"
-    """Closing of sockets."""
+    """Closing of sockets, and who is connected where."""
 
 
 class Receiver(Protocol):

@@ -69,9 +69,11 @@ class Publisher:
 
     async def revoke(self, sids: Iterable[UUID], reason: str) -> bool:
         """Close the sockets of these sessions on every gateway."""
-        return await self._publish(
-            Channel.CONTROL, Blob(revoke=Revoke(sids=[sid.bytes for sid in sids], reason=reason))
-        )
+        return await self.control(Blob(revoke=Revoke(sids=[sid.bytes for sid in sids], reason=reason)))
+
+    async def control(self, blob: Blob) -> bool:
+        """Tell every gateway something that concerns no group. False: not handed over."""
+        return await self._publish(Channel.CONTROL, blob)
 
     def announce(self, heads: Iterable[Head]) -> None:
         """Repeat these heads for a while with the others: of messages that another process has stored and nobody published."""

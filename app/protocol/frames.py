@@ -17,7 +17,10 @@ SUBPROTOCOL = "im.v1.json"
 FEATURES = ("resume", "typing", "read")
 
 CLOSE_SLOW, CLOSE_GOING_AWAY = 4001, 4002
-CLOSE_REVOKED, CLOSE_PROTOCOL = 4501, 4502
+CLOSE_KICKED, CLOSE_REVOKED, CLOSE_PROTOCOL = 4500, 4501, 4502
+
+REPLACED = "replaced"
+"""The reason in `kick` and of 4500 when a newer connection of the same user took over: clients say it in their own words."""
 
 GroupId = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]

@@ -292,6 +292,31 @@ class Revoke(_message.Message):
 Global___Revoke: _TypeAlias = Revoke  # noqa: Y015
 
 @_typing.final
+class Newest(_message.Message):
+    """The newest connection of a user at the publisher's gateway; an older one anywhere else is closed. Of equal stamps the publisher decides."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    STAMP_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    stamp: _builtins.int
+    """A hybrid clock, in microseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        stamp: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stamp", b"stamp", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Newest: _TypeAlias = Newest  # noqa: Y015
+
+@_typing.final
 class Blob(_message.Message):
     """One publication of one publisher on one channel."""
 
@@ -303,6 +328,7 @@ class Blob(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     HEADS_FIELD_NUMBER: _builtins.int
     REVOKE_FIELD_NUMBER: _builtins.int
+    NEWEST_FIELD_NUMBER: _builtins.int
     publisher: _builtins.str
     """Unique for each start of a process."""
     number: _builtins.int
@@ -315,6 +341,10 @@ class Blob(_message.Message):
     def heads(self) -> _containers.RepeatedCompositeFieldContainer[Global___Head]: ...
     @_builtins.property
     def revoke(self) -> Global___Revoke: ...
+    @_builtins.property
+    def newest(self) -> _containers.RepeatedCompositeFieldContainer[Global___Newest]:
+        """Only with the device policy "newest"."""
+
     def __init__(
         self,
         *,
@@ -324,10 +354,11 @@ class Blob(_message.Message):
         events: _abc.Iterable[Global___Event] | None = ...,
         heads: _abc.Iterable[Global___Head] | None = ...,
         revoke: Global___Revoke | None = ...,
+        newest: _abc.Iterable[Global___Newest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke", b"revoke"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "heads", b"heads", "messages", b"messages", "number", b"number", "publisher", b"publisher", "revoke", b"revoke"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "heads", b"heads", "messages", b"messages", "newest", b"newest", "number", b"number", "publisher", b"publisher", "revoke", b"revoke"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

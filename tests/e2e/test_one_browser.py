@@ -5,8 +5,9 @@ from contextlib import suppress
 
 from playwright.async_api import Error, Route, expect
 
-from tests.e2e.conftest import NewPerson
+from tests.e2e.conftest import WITH_WEB, NewPerson
 from tests.e2e.person import PASSWORD, WITHOUT_SERVER, Person
+from tests.faults.process import a_server
 
 HOUR_MS = 3_600_000
 
@@ -109,3 +110,34 @@ async def test_a_lost_connection_is_said_once_and_not_every_second(new_person: N
     await expect(status.get_by_text("The connection is lost. Trying again.")).to_be_attached()
     await expect(status.locator("[aria-hidden=true]")).to_contain_text("No connection.")
     await ann.check_axe()
+
+
+async def test_of_two_tabs_the_newest_stays_until_a_person_wants_the_other(new_person: NewPerson) -> None:
+    async with a_server() as server:
+        await server.start(**WITH_WEB, IM_GATEWAY__DEVICES="newest")
+        ann = await new_person("Ann", url=server.url)
+        await ann.create_group("One at a time")
+        second = await ann.context.new_page()
+        sockets: list[str] = []
+        for page in (ann.page, second):
+            page.on("websocket", lambda socket: sockets.append(socket.url))
+        await second.goto(ann.page.url)
+        elsewhere = "You are connected on another device or in another window."
+        await expect(ann.page.get_by_text(elsewhere)).to_be_visible()
+        # A page that is looked at again takes nothing away from the other by itself.
+        await ann.page.evaluate("dispatchEvent(new Event('online'))")
+        await ann.check_axe()
+        await second.locator(".composer textarea").fill("from the second")
+        await second.locator(".composer textarea").press("Enter")
+        await second.locator("article[data-seq]").wait_for()
+        assert len(sockets) == 1
+        await ann.button("Use it here").click()
+        await ann.sees("from the second")
+        await expect(ann.page.get_by_text(elsewhere)).to_have_count(0)
+        await expect(second.get_by_text(elsewhere)).to_be_visible()
+        await ann.say("from the first")
+        await ann.sees("from the first")
+        assert len(sockets) == 2
+        # The server ends before the window is closed.
+        ann.expected += WITHOUT_SERVER
+        await second.close()

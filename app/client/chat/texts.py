@@ -6,6 +6,7 @@ from typing import Literal
 
 from app.client.errors import ClientError, ConnectionLost, SessionEnded, Unreachable
 from app.errors import AppError
+from app.protocol.frames import REPLACED
 
 Language = Literal["en", "zh"]
 
@@ -119,6 +120,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "The server ended the session: {reason}. Start the chat again to log in.",
         "会话已被服务器结束：{reason}。请重新启动并登录。",
     ),
+    "error_replaced": (
+        "You are connected from somewhere else now, and only the newest connection stays. Start the chat again to use it here.",
+        "你已在其他地方连接，只保留最新的连接。如需在此继续，请重新启动。",
+    ),
     # Help: one line per command
     "help": ("Commands", "命令"),
     "help_text": ("Everything else you type is sent to the open group; a line that begins with // is sent with one slash.",
@@ -185,6 +190,8 @@ class Texts:
             wait_ms = error.retry_after_ms
             return text if not wait_ms else f"{text} {self('wait', seconds=max(1, round(wait_ms / 1000)))}"
         if isinstance(error, SessionEnded):
+            if error.reason == REPLACED:
+                return self("error_replaced")
             return self("error_ended", reason=error.reason)
         if isinstance(error, ConnectionLost):
             return self("error_lost")

@@ -4,16 +4,20 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.delivery.publisher import Publisher
 from app.metrics import Metrics
 from app.modules.groups.feature import GroupsFeature
 from app.modules.messages.feature import MessagesFeature
+from app.modules.presence.routes import UserRoutes
 from app.protocol.frames import FEATURES
 from app.settings import Settings
 from app.web.answers import AnswerDesk
 from app.web.gateway import loader, repair
 from app.web.gateway.commands import Commands
+from app.web.gateway.devices import NewestOnly
 from app.web.gateway.hub import FanOut, Hub
 from app.web.gateway.loader import Loader
+from app.web.gateway.local_users import LocalUsers
 from app.web.gateway.notices import Notices
 from app.web.gateway.repair import Repairer
 from app.web.gateway.sweeper import Closer, Sweeper
@@ -33,10 +37,18 @@ class GatewayFeature:
     closer: Closer
     sweeper: Sweeper
     repairer: Repairer
+    users: LocalUsers
+    newest: NewestOnly | None
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """The background tasks, by name."""
-        return {"closer": self.closer.run, "sweeper": self.sweeper.run, "repairer": self.repairer.run}
+        loops = {
+            "closer": self.closer.run,
+            "sweeper": self.sweeper.run,
+            "repairer": self.repairer.run,
+            "local_users": self.users.run,
+        }
+        return loops if self.newest is None else loops | {"newest_only": self.newest.run}
 
 
 def gateway_feature(
@@ -45,11 +57,14 @@ def gateway_feature(
     messages: MessagesFeature,
     sessions: Sessions,
     notices: Notices,
+    routes: UserRoutes,
+    publisher: Publisher,
     answers: AnswerDesk,
     metrics: Metrics,
     settings: Settings,
     *,
     node_id: str,
+    boot_id: str,
     registered: Callable[[], bool],
 ) -> GatewayFeature:
     """Build everything from its parts; does no I/O."""
@@ -111,7 +126,14 @@ def gateway_feature(
         slow_close_s=o.slow_close_s,
         pull_within_ms=o.pull_within_ms,
     )
-    return GatewayFeature(hub, endpoint, closer, sweeper, Repairer(hub, groups.states, sessions, metrics))
+    users, newest = LocalUsers(routes, renew_s=o.route_renew_s), None
+    hub.watchers.append(users)
+    if o.devices == "newest":
+        newest = NewestOnly(publisher, closer.close, boot_id)
+        users.elsewhere = newest.tell_again
+        hub.watchers.append(newest)
+    repairer = Repairer(hub, groups.states, sessions, metrics)
+    return GatewayFeature(hub, endpoint, closer, sweeper, repairer, users, newest)
 
 
 def hello_of(settings: Settings, node_id: str) -> dict[str, object]:

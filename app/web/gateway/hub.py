@@ -18,6 +18,7 @@ from app.web.answers import AnswerDesk
 from app.web.gateway.connection import Connection, Outlet
 from app.web.gateway.group import LocalGroup
 from app.web.gateway.streams import Cause, Streams
+from app.web.gateway.watcher import Watcher
 
 K = TypeVar("K", int, UUID)
 
@@ -52,6 +53,7 @@ class Hub:
         self._by_session: dict[UUID, dict[Connection, None]] = {}
         self._groups: dict[int, LocalGroup] = {}
         self.outlet = Outlet()
+        self.watchers: list[Watcher] = []
         self.connections: dict[Connection, None] = {}
         self.empty = asyncio.Event()
         """Set while there is no connection."""
@@ -94,6 +96,8 @@ class Hub:
                 group.unsure.pop(connection, None)
                 group.connections[connection] = membership.access_version
                 self._heard_of(group, membership.access_version)
+        for watcher in self.watchers:
+            watcher.came(connection)
 
     def remove(self, connection: Connection) -> None:
         """The connection is gone."""
@@ -108,6 +112,9 @@ class Hub:
                 group.unsure.pop(connection, None)
                 self._drop_if_empty(group)
         connection.groups.clear()
+        if connection.joined:
+            for watcher in self.watchers:
+                watcher.went(connection)
         if not self.connections:
             self.empty.set()
         self._metrics.connections.set(len(self.connections))
@@ -147,6 +154,9 @@ class Hub:
                 self._on_head(head)
         if blob.HasField("revoke"):
             self._on_revoke(blob.revoke)
+        if channel is Channel.CONTROL:
+            for watcher in self.watchers:
+                watcher.on_control(blob)
 
     def on_answers(self, answers: Answers) -> None:
         """Hand answers to whoever waits for them."""

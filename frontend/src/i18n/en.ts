@@ -12,6 +12,8 @@ export const en = {
   offlineHint: "You can go on writing; it is sent as soon as the connection is back.",
   tryNow: "Try now",
   ended: "This session was ended by the server.",
+  replaced: "You are connected on another device or in another window.",
+  connectHere: "Use it here",
   logInAgain: "Log in again",
   online: "Connected",
   // Groups

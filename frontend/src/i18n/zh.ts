@@ -10,6 +10,8 @@ export const zh: Dictionary = {
   offlineHint: "可以继续输入，恢复连接后会自动发送。",
   tryNow: "立即重试",
   ended: "服务器已结束此会话。",
+  replaced: "你已在其他设备或窗口中连接。",
+  connectHere: "在此使用",
   logInAgain: "重新登录",
   online: "已连接",
   groups: "群组",

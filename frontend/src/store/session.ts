@@ -12,7 +12,7 @@ const STABLE_MS = 5_000;
 export type ConnectionState =
   | { readonly name: "connecting" | "online" }
   | { readonly name: "waiting"; readonly until: number }
-  | { readonly name: "ended"; readonly code: number };
+  | { readonly name: "ended"; readonly code: number; readonly reason: string };
 
 export interface SessionOptions {
   readonly open: (onEvent: (event: ServerEvent) => void) => Promise<Socket>;
@@ -54,14 +54,14 @@ export class Session {
     this.opened?.probe();
   }
 
-  /** Until the server says not to come back; returns how it ended. */
+  /** Until the server says not to come back; returns how it ended. May be begun again then, if a person wants to. */
   async run(): Promise<Closed> {
     for (;;) {
       this.state.value = { name: "connecting" };
       const closed = await this.live();
       this.socket = this.opened = null;
       if (isFinal(closed)) {
-        this.state.value = { name: "ended", code: closed.code };
+        this.state.value = { name: "ended", ...closed };
         return closed;
       }
       const waitMs = this.woken ? 0 : this.waits.next(this.drainMs);

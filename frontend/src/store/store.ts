@@ -110,6 +110,11 @@ export class Store {
     this.session.wake();
   }
 
+  /** We are connected elsewhere, and only the newest connection stays: be the newest. Never by itself, or two pages would fight. */
+  connectHere(): void {
+    if (this.session.state.value.name === "ended") void this.stayConnected();
+  }
+
   /** The server's time, which decides; the clock here may be wrong. */
   now(): number {
     return Date.now() + this.skewMs;

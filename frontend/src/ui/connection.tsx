@@ -1,6 +1,7 @@
 /** Says when there is no connection, and when the next attempt is. Short interruptions are not worth a word. */
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../i18n";
+import { REPLACED } from "../wire/frames";
 import { useStore } from "./context";
 import { Button } from "./kit/button";
 
@@ -29,7 +30,12 @@ export function ConnectionBanner() {
     <div class="connection" role="status">
       {down && shown && (
         <div class={`banner ${state.name}`}>
-          {state.name === "ended" ? (
+          {state.name === "ended" && state.reason === REPLACED ? (
+            <>
+              <p>{t.replaced}</p>
+              <Button onClick={() => store.connectHere()}>{t.connectHere}</Button>
+            </>
+          ) : state.name === "ended" ? (
             <p>
               {t.ended} <a href="/login">{t.logInAgain}</a>
             </p>

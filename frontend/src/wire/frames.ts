@@ -3,6 +3,9 @@ import type { Group, Message, PublicGroup, Role, User } from "../api/types";
 
 export const SUBPROTOCOL = "im.v1.json";
 
+/** Why a connection was closed with 4500: a newer one of the same user took over. */
+export const REPLACED = "replaced";
+
 export type Request =
   | { type: "message.send"; group_id: string; client_msg_id: string; kind: "text"; body: string }
   | { type: "message.read"; group_id: string; seq: number }
