@@ -1,6 +1,7 @@
 """Kafka behind TLS and a password: the settings reach every client, and what does not fit is refused."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -13,6 +14,15 @@ from tests.contract.streams import until_read
 from tests.services import kafka
 
 pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(150)]
+
+
+@pytest.fixture(autouse=True)
+async def farewells() -> AsyncIterator[None]:
+    """Waits for the server's part of each TLS farewell: aiokafka does not where it was refused, and the test's loop would end first."""
+    yield
+    transports = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]  # aiokafka keeps no hold of them either
+    while any(transport.get_extra_info("socket").fileno() >= 0 for transport in list(transports.values())):
+        await asyncio.sleep(0.01)
 
 
 async def _options(**changed: object) -> Kafka:
