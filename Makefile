@@ -3,6 +3,8 @@
 SHELL := bash
 PY := .venv/bin/python
 export PYTHON
+# Bytecode is kept, whatever the shell says: without it every start compiles a thousand modules, and takes more than twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests side by side, and more arguments for pytest, the benchmark or uv: make test ARGS="-k gateway"
 WORKERS ?= 3
 ARGS ?=

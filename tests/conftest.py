@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("IM_")]:
         del os.environ[name]
     os.environ["IM_ENV"] = "test"
+    # Or each process that a test starts would compile everything anew, here and in the workers of pytest-xdist.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Through the standard library, where pytest captures; plain tracebacks, which do not read files on the event loop.
     log.configure("debug", "json")
     logging.getLogger().handlers = []
