@@ -38,8 +38,9 @@ def matches(q: str, body: str) -> bool:
     return Snippets(parse(q).parts, code_points=120, highlights_max=20).matches(fold(body))
 
 
-def test_the_migration_cuts_at_the_same_characters() -> None:
-    sql = (ROOT / "migrations" / "0005_search.sql").read_text()
+@pytest.mark.parametrize("migration", ["0005_search.sql", "0007_search_pairs.sql"])
+def test_the_migrations_cut_at_the_same_characters(migration: str) -> None:
+    sql = (ROOT / "migrations" / migration).read_text()
     assert f"'[^{SEPARATORS}{UNSPACED}]+'" in sql
     assert f"'[{UNSPACED}]+'" in sql
 

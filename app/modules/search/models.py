@@ -19,7 +19,7 @@ _PART = re.compile(r'"(?P<phrase>[^"]*)"?|[^ "]+')
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A word, or characters without a space between them, that the index must know; `prefix`: the word may go on."""
+    """A word, or characters without a space between them, that the index must know; `prefix`: it may go on."""
 
     text: str
     prefix: bool
@@ -138,7 +138,8 @@ def _runs(text: str, anywhere: bool, phrase: bool, most: int) -> list[Run]:
     found = []
     for run in _RUN.finditer(text):
         if run["word"] is None:
-            found.append(Run(run[0][:most], False))
+            # One character is looked for as the beginning of a pair, or as the last of a run.
+            found.append(Run(run[0][:most], prefix=len(run[0][:most]) == 1))
         elif run.start() or not anywhere:
             # Where the word may begin earlier in the message, the index cannot tell. Longer ones are indexed by their beginning.
             open_end = run.end() == len(text) and not phrase and len(run[0]) < WORD_INDEXED
