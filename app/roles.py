@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from app.cluster.base import Node
+from app.cluster.membership import Membership
 from app.consumer.fence import check_partitions
 from app.delivery.base import Channel, Delivery
 from app.errors import Busy
@@ -160,7 +160,12 @@ async def sockets(parts: Parts) -> AsyncIterator[None]:
 @asynccontextmanager
 async def registered(parts: Parts) -> AsyncIterator[None]:
     """A gateway among the others: last to come, when everything behind it works."""
-    async with _in_cluster(parts, parts.node):
+
+    async def join(membership: Membership) -> None:
+        wait_s = parts.settings.cluster.startup_wait_s
+        await until_there(lambda: membership.start(parts.node), "the registry", parts.readiness, wait_s=wait_s)
+
+    async with _in_cluster(parts, join):
         yield
 
 
@@ -177,29 +182,34 @@ async def called(parts: Parts) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def pushing(parts: Parts) -> AsyncIterator[None]:
-    """The gateways, for who answers them without Redis between."""
+    """The gateways, for who answers them without Redis between; by Redis until the registry is there."""
     if not parts.settings.grpc.answers:
         yield
         return
-    async with _in_cluster(parts, None):
+    async with _in_cluster(parts, Membership.step):
         yield
 
 
 @asynccontextmanager
 async def watching(parts: Parts) -> AsyncIterator[None]:
-    """The gateways, for who sends users to them."""
-    async with _in_cluster(parts, None):
+    """The gateways, for who sends users to them; not ready until the registry is there, but all else is served."""
+
+    async def look(membership: Membership) -> None:
+        parts.readiness.expect("registry", "waiting for the registry")
+        await membership.step()
+
+    async with _in_cluster(parts, look):
         yield
 
 
 @asynccontextmanager
-async def _in_cluster(parts: Parts, node: Node | None) -> AsyncIterator[None]:
-    membership, wait_s = parts.membership, parts.settings.cluster.startup_wait_s
+async def _in_cluster(parts: Parts, begin: Callable[[Membership], Awaitable[None]]) -> AsyncIterator[None]:
+    membership = parts.membership
     if membership is None:
         yield
         return
     try:
-        await until_there(lambda: membership.start(node), "the registry", parts.readiness, wait_s=wait_s)
+        await begin(membership)
         task = parts.supervisor.spawn(membership.run(), "membership")
         yield
         await parts.supervisor.end(task, STOP_S)

@@ -99,7 +99,7 @@ class Registry(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Connect. Raises ConfigError when the registry is not what the settings say."""
+        """Connect; again after a Busy. Raises ConfigError when the registry is not what the settings say."""
 
     @abstractmethod
     async def renew(self, node: Node) -> View:

@@ -77,6 +77,7 @@ class Membership:
         self._listeners: list[Listener] = []
         self._lock = asyncio.Lock()
         self._seen_at = float("-inf")
+        self._connected = False
         self._away = False
         self._deserted = False
         """No gateway is up, and the ring is that of before."""
@@ -99,12 +100,11 @@ class Membership:
         """Whether this gateway may take new connections."""
         return self._node is not None and self._node.state == "up" and self.sees_registry
 
-    async def start(self, node: Node | None) -> None:
-        """Connect, register `node` if this process is a gateway, and know the others.
+    async def start(self, node: Node) -> None:
+        """Register `node`, which is this process, and know the others. Who is no gateway needs no start: `run` is enough.
 
         Raises Busy, ConfigError, and NodeIdTaken when another process with this node id lives.
         """
-        await self._registry.start()
         self._node = node
         patience = self._clock() + PATIENCE_LEASES * self._options.lease_s
         while True:
@@ -117,10 +117,12 @@ class Membership:
                 await asyncio.sleep(self._options.poll_s)
             else:
                 break
-        self._metrics.registry_age_seconds.set_function(lambda: self._clock() - self._seen_at)
 
     async def run(self) -> None:
-        """Keep registered and current, until cancelled. Raises NodeIdTaken when another process took over while this one slept."""
+        """Keep registered and current, until cancelled.
+
+        Raises ConfigError, also NodeIdTaken when another process took over while this one slept.
+        """
         pause_s = self._options.heartbeat_s if self._node else self._options.poll_s
         while True:
             due = self._clock() + pause_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
@@ -128,7 +130,7 @@ class Membership:
             await asyncio.sleep(max(0.0, due - self._clock()))
 
     async def step(self) -> None:
-        """One heartbeat. Raises NodeIdTaken."""
+        """One heartbeat, or one look; nothing happens while the registry is away. Raises as `run` does."""
         try:
             await self._look()
         except Busy as error:
@@ -164,6 +166,10 @@ class Membership:
     async def _look(self) -> None:
         # One at a time: a heartbeat under way must not overwrite that we drain.
         async with self._lock:
+            if not self._connected:
+                self._metrics.registry_age_seconds.set_function(lambda: self._clock() - self._seen_at)
+                await self._registry.start()
+                self._connected = True
             began = self._clock()
             view = await (self._registry.read() if self._node is None else self._registry.renew(self._node))
             # The lease counts from when it was asked for, at the latest.

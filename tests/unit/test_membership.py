@@ -7,7 +7,7 @@ import pytest
 from app.cluster.base import Node, NodeIdTaken, Registry, View
 from app.cluster.membership import Membership, Sight
 from app.cluster.ring import Ring
-from app.errors import Busy
+from app.errors import Busy, ConfigError
 from app.lifecycle import Readiness
 from app.metrics import Metrics
 from app.settings import load
@@ -27,9 +27,14 @@ class ScriptedRegistry(Registry):
         self.taken_times = 0
         self.own: Node | None = None
         self.left = False
+        self.started = 0
+        self.wrong = False
 
     async def start(self) -> None:
         self._answer()
+        if self.wrong:
+            raise ConfigError("another password")
+        self.started += 1
 
     async def renew(self, node: Node) -> View:
         self._answer()
@@ -108,7 +113,10 @@ class Process:
         self.isolated += 1
 
     async def started(self) -> "Process":
-        await self.membership.start(self.own)
+        if self.own is None:
+            await self.membership.step()
+        else:
+            await self.membership.start(self.own)
         return self
 
     async def steps(self, *, over_s: float, by_s: float = 1.0) -> None:
@@ -224,6 +232,26 @@ async def test_a_registry_away_at_the_start_is_waited_for_by_others() -> None:
     gateway.registry.away = False
     await gateway.started()
     assert gateway.ring == "a"
+
+
+async def test_who_only_looks_goes_on_without_the_registry_until_it_is_there() -> None:
+    api = Process(None, [node("b")])
+    api.registry.away = True
+    await api.started()
+    await api.steps(over_s=60)
+    assert (api.ring, api.registry.started, api.gauge("im_registry_age_seconds")) == ("", 0, float("inf"))
+    api.readiness.expect("registry", "waiting for the registry")
+    api.registry.away = False
+    await api.steps(over_s=2)
+    assert (api.ring, api.registry.started) == ("b", 1)
+    assert api.readiness.reasons == {}
+
+
+async def test_a_registry_that_refuses_us_is_a_sentence() -> None:
+    api = Process(None)
+    api.registry.wrong = True
+    with pytest.raises(ConfigError, match="another password"):
+        await api.membership.run()
 
 
 async def test_a_gateway_takes_new_connections_until_its_lease_ends() -> None:
