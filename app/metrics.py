@@ -94,6 +94,15 @@ class Metrics:
         self.blobs_missed = Counter(
             "im_blobs_missed", "Numbers missing in a publisher's blobs", ["channel"], registry=r
         )
+        self.delivery_bytes = Counter(
+            "im_delivery_bytes", "Received from Redis on the way down: blobs and answers", ["channel"], registry=r
+        )
+        self.routes = Counter(
+            "im_routes",
+            "With delivery.group = routed: publications by whether they went to nodes or, and why, to all",
+            ["way"],
+            registry=r,
+        )
         self.repairs = Counter("im_repairs", "Comparisons of all local groups with the store", ["cause"], registry=r)
         self.gaps_sent = Counter("im_gaps_sent", "Gap announcements, one per receiver", registry=r)
         self.push_calls = Counter(

@@ -19,10 +19,9 @@ from app.consumer.dead_letter_table import DeadLetterTable
 from app.consumer.dead_letter_watch import DeadLetterWatch
 from app.consumer.feature import build_consumer
 from app.consumer.loop import Consumer
+from app.delivery.adapters import delivery_of, interest_of, routes_of
 from app.delivery.base import Delivery
-from app.delivery.memory import MemoryDelivery
 from app.delivery.publisher import Publisher
-from app.delivery.redis_pubsub import RedisPubSubDelivery
 from app.ids import Snowflake, SnowflakeLease
 from app.lifecycle import CrashPoint, Readiness, Supervisor
 from app.metrics import Metrics
@@ -138,22 +137,12 @@ class Parts:
     @cached_property
     def delivery(self) -> Delivery:
         """The way down."""
-        o = self.settings.delivery
         if self._given_delivery is not None:
             return self._given_delivery
-        if o.kind == "memory":
-            return MemoryDelivery()
-        redis = RedisPubSubDelivery(
-            self._connect_redis(1),
-            self._connect_redis(1),
-            self.supervisor,
-            self.readiness,
-            reconnect_max_s=o.reconnect_max_s,
-            timeout_s=self.settings.redis.command_timeout_s,
-        )
+        delivery = delivery_of(self.settings, self._connect_redis, self.supervisor, self.readiness, self.metrics)
         if self.settings.grpc.answers and self.grpc is not None and self.membership is not None:
-            return self.grpc.in_front_of(redis, self.membership)
-        return redis
+            return self.grpc.in_front_of(delivery, self.membership)
+        return delivery
 
     @cached_property
     def grpc(self) -> "GrpcParts | None":
@@ -179,6 +168,7 @@ class Parts:
             self.delivery,
             self.boot_id,
             self.metrics,
+            routes_of(self.settings, self.redis, self.metrics),
             max_blob_bytes=o.max_blob_bytes,
             heads_interval_s=o.heads_interval_s,
             heads_active_s=o.heads_active_s,
@@ -367,6 +357,7 @@ class Parts:
             self.answers,
             self.metrics,
             self.settings,
+            lambda hub: interest_of(self.settings, self.redis, self.node_id, hub),
             node_id=self.node_id,
             boot_id=self.boot_id,
             registered=lambda: self.membership is None or self.membership.accepting,

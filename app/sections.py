@@ -140,6 +140,10 @@ class Delivery(Section):
     """From the consumer down to the gateways."""
 
     kind: Literal["memory", "redis_pubsub"]
+    group: Literal["broadcast", "routed"]
+    interest_beat_s: Seconds
+    interest_lease_s: Seconds
+    interest_linger_s: Seconds
     max_blob_bytes: Count
     heads_interval_s: Seconds
     heads_active_s: Seconds

@@ -127,6 +127,7 @@ def check(settings: Settings) -> None:
             "role = api serves no WebSockets; set IM_CLUSTER__REGISTRY, IM_GATEWAY__NODES, IM_GATEWAY__PUBLIC_WS_URL, or "
             "IM_HTTP__PUBLIC_URL (of a proxy)."
         )
+    _check_delivery(settings.delivery)
     _check_etcd(settings.etcd)
     _check_grpc(settings)
     nodes = list(settings.gateway.ws_urls)
@@ -174,6 +175,12 @@ def _check_registered(settings: Settings) -> None:
             f"cluster.timeout_s is {cluster.timeout_s:g}; make it at most cluster.heartbeat_s ({cluster.heartbeat_s:g}), so that a "
             "heartbeat without an answer does not delay the next."
         )
+
+
+def _check_delivery(delivery: tables.Delivery) -> None:
+    """Routes are kept in Redis. Raises ConfigError."""
+    if delivery.group == "routed" and delivery.kind == "memory":
+        raise ConfigError("delivery.group = routed finds gateways by Redis; set IM_DELIVERY__KIND=redis_pubsub.")
 
 
 def _check_etcd(etcd: tables.Etcd) -> None:
@@ -249,6 +256,12 @@ def _check_renewals(settings: Settings) -> None:
             settings.redis_streams.renew_s,
             "redis_streams.lease_s",
             settings.redis_streams.lease_s,
+        ),
+        (
+            "delivery.interest_beat_s",
+            settings.delivery.interest_beat_s,
+            "delivery.interest_lease_s",
+            settings.delivery.interest_lease_s,
         ),
         ("cluster.heartbeat_s", settings.cluster.heartbeat_s, "cluster.lease_s", settings.cluster.lease_s),
         ("cluster.poll_s", settings.cluster.poll_s, "cluster.lease_s", settings.cluster.lease_s),

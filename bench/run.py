@@ -109,7 +109,8 @@ class _Run:
         measured.load_s = time.monotonic() - since
         measured.end = await self.measure()
         measured.peak = self.peak
-        measured.server = means(before, await scrape(self._target.metrics_urls))
+        after, gateways = await scrape(self._target.metrics_urls), len(self._target.ws_urls)
+        measured.server = means(before, after, measured.load_s, gateways)
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until all is answered and delivered, at most `timeout_s`; returns whether it is."""

@@ -1,7 +1,7 @@
 """What the server says about itself: the time per stage of the message path, from its metrics."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout
@@ -19,9 +19,13 @@ HISTOGRAMS = {
 """Histogram → the label that tells its series apart."""
 COUNTED = ("batch_size", "push_items")
 """Series that are no times."""
+COUNTERS = {"im_delivery_bytes": "channel"}
+"""Counter of bytes → the label that tells its series apart."""
+PER_GATEWAY = tuple(name.removeprefix("im_") for name in COUNTERS)
+"""Series that are bytes; shown as kB/s of each gateway."""
 
 Totals = dict[str, tuple[float, float]]
-"""Series → (sum, count)."""
+"""Series → (sum, count); of counters the count is 0."""
 
 
 class Mean(msgspec.Struct):
@@ -29,7 +33,7 @@ class Mean(msgspec.Struct):
 
     count: float
     mean: float
-    """Milliseconds, or messages and answers for those that are counted."""
+    """Milliseconds, messages and answers for those that are counted, or kB/s of each gateway."""
 
 
 async def scrape(urls: Sequence[str]) -> Totals:
@@ -54,6 +58,11 @@ async def _scrape(url: str) -> Totals:
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
+        if (label := COUNTERS.get(family.name)) is not None:
+            name = family.name.removeprefix("im_")
+            totals = {f"{name} {s.labels[label]}": s.value for s in family.samples if s.name.endswith("_total")}
+            sums |= totals
+            continue
         label = HISTOGRAMS.get(family.name)
         if label is None:
             continue
@@ -67,12 +76,14 @@ async def _scrape(url: str) -> Totals:
     return {series: (total, counts.get(series, 0)) for series, total in sums.items()}
 
 
-def means(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> dict[str, Mean]:
-    """Series → what happened in between."""
+def means(before: Totals, after: Totals, seconds: float, gateways: int) -> dict[str, Mean]:
+    """Series → what happened in between, which took so long."""
     found = {}
     for series, (total, count) in after.items():
         old_total, old_count = before.get(series, (0.0, 0.0))
-        if count > old_count:
+        if series.startswith(PER_GATEWAY):
+            found[series] = Mean(total - old_total, (total - old_total) / 1000 / seconds / gateways)
+        elif count > old_count:
             unit = 1 if series in COUNTED else 1000
             found[series] = Mean(count - old_count, (total - old_total) / (count - old_count) * unit)
     return found

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bench.plan import Progress
 from bench.results import RunResult, median
-from bench.scrape import COUNTED
+from bench.scrape import COUNTED, PER_GATEWAY
 
 LATENCY_FIELDS = ("p50", "p90", "p99", "p99_9", "max")
 
@@ -93,7 +93,7 @@ def table(title: str, runs: Sequence[RunResult]) -> Table:
         if role in ("server", "gateway"):
             row(f"memory when connected, {role}, MB", _number("memory_connected_mb", role))
     for series in _roles(columns, "server"):
-        unit = "" if series in COUNTED else ", ms"
+        unit = ", kB/s a gateway" if series.startswith(PER_GATEWAY) else "" if series in COUNTED else ", ms"
         row(f"{series.replace('_', ' ')}{unit} (count)", _mean(series))
     _trouble(row, columns, runs)
     return shown

@@ -1,6 +1,7 @@
 """The application as its roles apart, in this process: an api, two gateways and a consumer that share stores and a broker.
 
-`SETUP=redis_streams` or `SETUP=kafka` makes every test that serves an application do it this way; see `tests/running.py`.
+`SETUP=redis_streams` or `SETUP=kafka` makes every test that serves an application do it this way; see `tests/running.py`. On Redis Streams
+messages are routed to gateways, on Kafka broadcast.
 """
 
 import os
@@ -24,7 +25,7 @@ async def broker_settings() -> dict[str, dict[str, Any]]:
     """The sections that differ by broker: a log that no other test uses."""
     if SETUP == "kafka":
         return {"broker": {"kind": "kafka"}, "kafka": (await kafka_options()).model_dump()}
-    return {"broker": {"kind": "redis_streams"}}
+    return {"broker": {"kind": "redis_streams"}, "delivery": {"kind": "redis_pubsub", "group": "routed"}}
 
 
 @asynccontextmanager
@@ -44,8 +45,8 @@ async def split(
             if "gateway" in name
         ]
         common = {
-            **await broker_settings(),
             "delivery": {"kind": "redis_pubsub"},
+            **await broker_settings(),
             "http": {"public_url": settings.http.public_url or urls[0]},
         }
         served: list[tuple[web.Application, str]] = []

@@ -1,7 +1,7 @@
-"""The contract of delivery: blobs to all gateways, answers to one node. A hint, never the truth.
+"""The contract of delivery: blobs to all gateways or to one, answers to one node. A hint, never the truth.
 
-**Order.** The blobs that one process publishes on one channel arrive in the order of the calls. Answers may overtake blobs and, where the
-way to a node changes, each other: they are told apart by their number.
+**Order.** The blobs that one process publishes on one channel, or pushes to one node, arrive in the order of the calls. Answers may
+overtake blobs and, where the way to a node changes, each other: they are told apart by their number.
 **Delivery.** Blobs at most once. Whatever is lost is noticed: blobs are numbered by their publisher, a reader that misses a number, meets a
 new publisher, or is told `on_reconnected` compares its groups with the store. Answers may be lost, which their sender notices in time, or
 come twice: the second is dropped, as that of a batch that was done again.
@@ -18,6 +18,8 @@ from app.protocol.magpie_pb2 import Answers, Blob
 
 ByNode = Mapping[str, Sequence[Answers]]
 """Answers by node id."""
+BlobsByNode = Mapping[str, Sequence[Blob]]
+"""Blobs by node id; those of a node in order."""
 
 
 class DeliveryUnavailable(Exception):
@@ -25,12 +27,14 @@ class DeliveryUnavailable(Exception):
 
 
 class Channel(StrEnum):
-    """What every gateway listens to."""
+    """What a gateway listens to."""
 
     GROUP = "Push:Group"
-    """Messages, events, heads."""
+    """Messages, events, heads, for every gateway."""
     CONTROL = "Control"
-    """Closing of sockets, and who is connected where."""
+    """Closing of sockets, and who is connected where, for every gateway."""
+    NODE = "Push:Node"
+    """Messages and small talk of groups with members on one gateway; each has its own. In use with `delivery.group = routed`."""
 
 
 class Receiver(Protocol):
@@ -59,6 +63,13 @@ class Delivery(ABC):
     @abstractmethod
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         """Hand a blob to every gateway, and answers to nodes, at the same time. Raises DeliveryUnavailable."""
+
+    @abstractmethod
+    async def push(self, blobs: BlobsByNode, answers: ByNode) -> None:
+        """Hand each node its own blobs, on its channel `NODE`, and answers, at the same time. Raises DeliveryUnavailable.
+
+        A node that does not listen to it gets none.
+        """
 
     @abstractmethod
     async def answer(self, answers: ByNode) -> None:

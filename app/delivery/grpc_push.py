@@ -1,12 +1,13 @@
 """Answers by gRPC to the gateway that asked, in front of another delivery that carries everything else."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 
 from app.cluster.base import Node
 from app.cluster.ring import Ring
-from app.delivery.base import ByNode, Channel, Delivery, Receiver
+from app.delivery.base import BlobsByNode, ByNode, Channel, Delivery, Receiver
 from app.delivery.grpc_access import Access
 from app.delivery.grpc_peer import Peer
 from app.lifecycle import Supervisor
@@ -56,21 +57,19 @@ class GrpcDelivery(Delivery):
 
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         """See Delivery."""
-        calls, rest = self._begin(answers)
-        try:
+        async with self._calling(answers) as rest:
             await self._behind.publish(channel, blob, rest)
-        finally:
-            # Also when it failed: what is handed over again must not meet calls of the first time.
-            await self._finish(calls)
+
+    async def push(self, blobs: BlobsByNode, answers: ByNode) -> None:
+        """See Delivery."""
+        async with self._calling(answers) as rest:
+            await self._behind.push(blobs, rest)
 
     async def answer(self, answers: ByNode) -> None:
         """See Delivery."""
-        calls, rest = self._begin(answers)
-        try:
+        async with self._calling(answers) as rest:
             if rest:
                 await self._behind.answer(rest)
-        finally:
-            await self._finish(calls)
 
     async def stop(self) -> None:
         """See Delivery."""
@@ -79,6 +78,16 @@ class GrpcDelivery(Delivery):
         for node_id in list(self._peers):
             await self._part(node_id)
         await self._behind.stop()
+
+    @asynccontextmanager
+    async def _calling(self, answers: ByNode) -> AsyncIterator[ByNode]:
+        """Calls are under way in the block, which hands over the rest."""
+        calls, rest = self._begin(answers)
+        try:
+            yield rest
+        finally:
+            # Also when it failed: what is handed over again must not meet calls of the first time.
+            await self._finish(calls)
 
     def _begin(self, answers: ByNode) -> tuple[list[Call], dict[str, Sequence[Answers]]]:
         """Start the calls; what goes by the delivery behind."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from types import MappingProxyType
 
-from app.delivery.base import ByNode, Channel, Delivery, Receiver
+from app.delivery.base import BlobsByNode, ByNode, Channel, Delivery, Receiver
 from app.protocol.magpie_pb2 import Blob
 
 
@@ -23,6 +23,13 @@ class MemoryDelivery(Delivery):
         """Call the receiver."""
         if self._receiver is not None and channel in self._channels:
             self._receiver.on_blob(channel, blob)
+        await self.answer(answers)
+
+    async def push(self, blobs: BlobsByNode, answers: ByNode) -> None:
+        """Call the receiver with what is for this node; there is no other node."""
+        if self._receiver is not None and Channel.NODE in self._channels:
+            for blob in blobs.get(self._node_id, ()):
+                self._receiver.on_blob(Channel.NODE, blob)
         await self.answer(answers)
 
     async def answer(self, answers: ByNode) -> None:

@@ -1,6 +1,8 @@
-"""Numbers the blobs of one process and repeats the heads of recently active groups.
+"""Numbers the blobs of one process, chooses who gets them, and repeats the heads of recently active groups.
 
-Numbers are dense per channel; a blob that could not be handed over keeps its number, so that gateways notice the hole.
+Numbers are dense per channel, on that of single nodes per node; a blob that could not be handed over keeps its number, so that gateways
+notice the hole. With routes, messages and small talk (typing, read marks) go to the gateways that have the group. Everything else goes to
+all: who is told may be new to the group, and heads find what a route has missed.
 """
 
 import asyncio
@@ -8,15 +10,22 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
-from app.delivery.base import ByNode, Channel, Delivery, DeliveryUnavailable
+from app.delivery.base import BlobsByNode, ByNode, Channel, Delivery, DeliveryUnavailable
+from app.delivery.routes import GroupRoutes
 from app.metrics import Metrics
 from app.protocol.magpie_pb2 import Blob, Event, GroupMessages, Head, Revoke
 
 log = structlog.get_logger(__name__)
+
+MAX_NODES = 4096
+"""Gateways whose numbers are remembered, restarts under other names included; one that is forgotten compares its groups once more."""
+
+Part = TypeVar("Part", GroupMessages, Event)
 
 
 class Publisher:
@@ -27,6 +36,7 @@ class Publisher:
         delivery: Delivery,
         boot_id: str,
         metrics: Metrics,
+        routes: GroupRoutes | None = None,
         *,
         max_blob_bytes: int,
         heads_interval_s: float,
@@ -36,11 +46,13 @@ class Publisher:
         self._delivery = delivery
         self._boot_id = boot_id
         self._metrics = metrics
+        self._routes = routes
         self._max_blob_bytes = max_blob_bytes
         self._heads_interval_s = heads_interval_s
         self._heads_active_s = heads_active_s
         self._max_tracked_groups = max_tracked_groups
         self._numbers = dict.fromkeys(Channel, 0)
+        self._node_numbers: OrderedDict[str, int] = OrderedDict()
         self._locks = {channel: asyncio.Lock() for channel in Channel}
         self._active: OrderedDict[int, tuple[float, Head]] = OrderedDict()
 
@@ -49,22 +61,49 @@ class Publisher:
 
         False: not handed over in full, try again (receivers drop what they have).
         """
-        delivered = True
-        *blobs, last = self._split(groups)
-        for blob in blobs:
-            delivered = await self._publish(Channel.GROUP, blob) and delivered
-        delivered = await self._publish(Channel.GROUP, last, answers) and delivered
+        delivered = await self._messages(groups, answers)
         # After the messages: a head that overtakes them would announce them as a gap.
         for group in groups:
             self._touch(group.group_id, group.first_seq + len(group.items) - 1, group.access_version)
         return delivered
 
+    async def _messages(self, groups: Sequence[GroupMessages], answers: ByNode) -> bool:
+        chosen = await self._chosen(groups)
+        if chosen is None:
+            return False
+        for_all, by_node = chosen
+        delivered, blobs = True, list(self._split(for_all))
+        last = blobs.pop() if blobs and not by_node else None
+        for blob in blobs:
+            delivered = await self._publish(Channel.GROUP, blob) and delivered
+        if last is not None:
+            return await self._publish(Channel.GROUP, last, answers) and delivered
+        pushed = {node_id: list(self._split(parts)) for node_id, parts in by_node.items()}
+        return await self._push(pushed, answers) and delivered
+
     async def events(self, events: Sequence[Event]) -> bool:
-        """Publish events without seq, in order."""
-        delivered = await self._publish(Channel.GROUP, Blob(events=events))
-        for event in events:
+        """Publish events without seq, in order; but small talk and the others may overtake each other."""
+        talk = [event for event in events if not event.user_ids and not event.access_version]
+        changes = [event for event in events if event.user_ids or event.access_version]
+        delivered = await self._talk(talk)
+        if changes:
+            delivered = await self._publish(Channel.GROUP, Blob(events=changes)) and delivered
+        for event in changes:
             if event.access_version:
                 self._touch(event.group_id, 0, event.access_version)
+        return delivered
+
+    async def _talk(self, events: Sequence[Event]) -> bool:
+        chosen = await self._chosen(events)
+        if chosen is None:
+            return False
+        for_all, by_node = chosen
+        delivered = True
+        if for_all:
+            delivered = await self._publish(Channel.GROUP, Blob(events=for_all))
+        if by_node:
+            pushed = {node_id: [Blob(events=parts)] for node_id, parts in by_node.items()}
+            delivered = await self._push(pushed, MappingProxyType({})) and delivered
         return delivered
 
     async def revoke(self, sids: Iterable[UUID], reason: str) -> bool:
@@ -106,6 +145,29 @@ class Publisher:
         if len(self._active) > self._max_tracked_groups:
             self._active.popitem(last=False)
 
+    async def _chosen(self, parts: Sequence[Part]) -> tuple[list[Part], dict[str, list[Part]]] | None:
+        """What goes to all, and what to single nodes; None: it cannot be known now."""
+        route = None
+        if self._routes is not None and parts:
+            try:
+                route = await self._routes.read({part.group_id for part in parts})
+            except DeliveryUnavailable as error:
+                log.warning("routes_not_read", error=str(error))
+                return None
+        if route is None:
+            return list(parts), {}
+        for_all: list[Part] = []
+        by_node: dict[str, list[Part]] = {}
+        for part in parts:
+            nodes = route.by_group[part.group_id]
+            if len(nodes) > 1 and len(nodes) == route.gateways:
+                # Once, instead of once for each.
+                for_all.append(part)
+                continue
+            for node_id in nodes:
+                by_node.setdefault(node_id, []).append(part)
+        return for_all, by_node
+
     def _split(self, groups: Sequence[GroupMessages]) -> Iterable[Blob]:
         blob, size = Blob(), 0
         for group in groups:
@@ -134,4 +196,21 @@ class Publisher:
                 log.warning("blob_not_published", channel=str(channel), number=blob.number, error=str(error))
                 return False
         self._metrics.blobs_published.labels(channel.name.lower()).inc()
+        return True
+
+    async def _push(self, blobs: BlobsByNode, answers: ByNode) -> bool:
+        async with self._locks[Channel.NODE]:
+            for node_id, of_node in blobs.items():
+                for blob in of_node:
+                    number = self._node_numbers.pop(node_id, 0) + 1
+                    self._node_numbers[node_id] = number
+                    blob.publisher, blob.number = self._boot_id, number
+            while len(self._node_numbers) > MAX_NODES:
+                self._node_numbers.popitem(last=False)
+            try:
+                await self._delivery.push(blobs, answers)
+            except DeliveryUnavailable as error:
+                log.warning("blobs_not_pushed", nodes=len(blobs), error=str(error))
+                return False
+        self._metrics.blobs_published.labels(Channel.NODE.name.lower()).inc(sum(map(len, blobs.values())))
         return True

@@ -1,4 +1,4 @@
-"""Delivery over Redis Pub/Sub: `Push:Group` and `Control` to all gateways, `Node:{id}` for answers to one node.
+"""Delivery over Redis Pub/Sub: `Push:Group` and `Control` to all gateways, `Push:Node:{id}` to one, `Node:{id}` for answers to one node.
 
 Publishing and subscribing use a connection each, so the order of the calls is the order of arrival on every channel.
 """
@@ -13,8 +13,9 @@ import structlog
 from google.protobuf.message import DecodeError
 from redis.asyncio.client import PubSub
 
-from app.delivery.base import ByNode, Channel, Delivery, DeliveryUnavailable, Receiver
+from app.delivery.base import BlobsByNode, ByNode, Channel, Delivery, DeliveryUnavailable, Receiver
 from app.lifecycle import Readiness, Supervisor
+from app.metrics import Metrics
 from app.protocol.magpie_pb2 import Answers, Blob
 from app.storage.redis import ERRORS, Redis
 
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 MIN_WAIT_S = 0.05
 PING_AFTER_S = 1.0
 """A silent subscription is asked for a sign of life: a cut that no packet reports would otherwise stay unnoticed."""
+
+_KINDS = {str(channel).encode(): channel for channel in (Channel.GROUP, Channel.CONTROL)}
+_NODE_PREFIX = f"{Channel.NODE}:".encode()
 
 
 class RedisPubSubDelivery(Delivery):
@@ -34,6 +38,7 @@ class RedisPubSubDelivery(Delivery):
         subscriber: Redis,
         supervisor: Supervisor,
         readiness: Readiness,
+        metrics: Metrics,
         *,
         reconnect_max_s: float,
         timeout_s: float,
@@ -42,6 +47,7 @@ class RedisPubSubDelivery(Delivery):
         self._subscriber = subscriber
         self._supervisor = supervisor
         self._readiness = readiness
+        self._metrics = metrics
         self._reconnect_max_s = reconnect_max_s
         self._timeout_s = timeout_s
         self._task: asyncio.Task[None] | None = None
@@ -51,13 +57,21 @@ class RedisPubSubDelivery(Delivery):
         if receiver is None:
             return
         live = asyncio.Event()
-        names = [*map(str, channels), _node_channel(node_id)]
+        names = [push_channel(node_id) if each is Channel.NODE else str(each) for each in channels]
+        names.append(_node_channel(node_id))
         self._task = self._supervisor.spawn(self._listen(names, receiver, live), "delivery_subscription")
         await live.wait()
 
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
         """PUBLISH the blob and to every node in one write, so that a gateway reads them in one go."""
         await self._hand_over([(str(channel), blob.SerializeToString()), *_to_nodes(answers)])
+
+    async def push(self, blobs: BlobsByNode, answers: ByNode) -> None:
+        """PUBLISH to every node in one write, answers behind the blobs."""
+        to_nodes = (
+            (push_channel(node), blob.SerializeToString()) for node, of_node in blobs.items() for blob in of_node
+        )
+        await self._hand_over([*to_nodes, *_to_nodes(answers)])
 
     async def answer(self, answers: ByNode) -> None:
         """PUBLISH to every node in one write."""
@@ -108,7 +122,18 @@ class RedisPubSubDelivery(Delivery):
                 continue
             silent = False
             if reply[0] == b"message":
-                _dispatch(reply[1], reply[2], receiver)
+                self._dispatch(reply[1], reply[2], receiver)
+
+    def _dispatch(self, channel: bytes, payload: bytes, receiver: Receiver) -> None:
+        kind = _KINDS.get(channel) or (Channel.NODE if channel.startswith(_NODE_PREFIX) else None)
+        self._metrics.delivery_bytes.labels(kind.name.lower() if kind else "answers").inc(len(payload))
+        try:
+            if kind is None:
+                receiver.on_answers(Answers.FromString(payload))
+            else:
+                receiver.on_blob(kind, Blob.FromString(payload))
+        except DecodeError:
+            log.error("blob_not_decodable", channel=channel.decode(errors="replace"), size=len(payload))
 
     async def stop(self) -> None:
         """Stop listening and close both clients."""
@@ -122,18 +147,13 @@ def _to_nodes(answers: ByNode) -> Iterator[tuple[str, bytes]]:
     return ((_node_channel(node), batch.SerializeToString()) for node, batches in answers.items() for batch in batches)
 
 
+def push_channel(node_id: str) -> str:
+    """The channel `NODE` of one gateway."""
+    return f"{Channel.NODE}:{{{node_id}}}"
+
+
 def _node_channel(node_id: str) -> str:
     return f"Node:{{{node_id}}}"
-
-
-def _dispatch(channel: bytes, payload: bytes, receiver: Receiver) -> None:
-    try:
-        if channel.startswith(b"Node:"):
-            receiver.on_answers(Answers.FromString(payload))
-        else:
-            receiver.on_blob(Channel(channel.decode()), Blob.FromString(payload))
-    except DecodeError:
-        log.error("blob_not_decodable", channel=channel.decode(errors="replace"), size=len(payload))
 
 
 async def _close(pubsub: PubSub) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from app import settings
 from app.cluster.base import Node
 from app.cluster.ring import Ring
-from app.delivery.base import ByNode, Channel, Delivery, Receiver
+from app.delivery.base import BlobsByNode, ByNode, Channel, Delivery, Receiver
 from app.delivery.grpc_access import Access
 from app.delivery.grpc_push import GrpcDelivery
 from app.delivery.grpc_server import PushServer
@@ -69,6 +69,9 @@ class Behind(Delivery):
         pass
 
     async def publish(self, channel: Channel, blob: Blob, answers: ByNode = MappingProxyType({})) -> None:
+        await self.answer(answers)
+
+    async def push(self, blobs: BlobsByNode, answers: ByNode) -> None:
         await self.answer(answers)
 
     async def answer(self, answers: ByNode) -> None:

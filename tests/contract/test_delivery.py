@@ -9,6 +9,7 @@ from app.delivery.base import Channel, Delivery
 from app.delivery.memory import MemoryDelivery
 from app.delivery.redis_pubsub import RedisPubSubDelivery
 from app.lifecycle import Readiness, Supervisor
+from app.metrics import Metrics
 from app.protocol.magpie_pb2 import Answer, Answers, Blob
 from app.storage.redis import connect
 from tests.contract.pushing import Caller, Gateway, Heard, serving
@@ -17,7 +18,9 @@ from tests.contract.pushing import Caller, Gateway, Heard, serving
 def redis_pubsub(url: str, supervisor: Supervisor) -> Delivery:
     publisher = connect(url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
     subscriber = connect(url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
-    return RedisPubSubDelivery(publisher, subscriber, supervisor, Readiness(), reconnect_max_s=0.2, timeout_s=1)
+    return RedisPubSubDelivery(
+        publisher, subscriber, supervisor, Readiness(), Metrics(), reconnect_max_s=0.2, timeout_s=1
+    )
 
 
 ADAPTERS = ("memory", "redis_pubsub", "grpc")
@@ -90,10 +93,29 @@ async def test_answers_travel_with_a_blob(node: Node) -> None:
     assert heard.answers == [number for _, number in heard.blobs] == list(range(1, 51))
 
 
+async def test_blobs_for_a_node_reach_it_in_order_and_no_other(node: Node) -> None:
+    delivery, heard = await node("n1")
+    for number in range(1, 100, 2):
+        mine = [Blob(publisher="p", number=number), Blob(publisher="p", number=number + 1)]
+        answers = {"n1": [Answers(boot_id="b", answers=[Answer(request_id=number)])]}
+        await delivery.push({"n1": mine, "elsewhere": [Blob(publisher="p", number=1000)]}, answers)
+    await heard.until(lambda: len(heard.blobs) == 100 and len(heard.answers) == 50)
+    assert heard.blobs == [(Channel.NODE, number) for number in range(1, 101)]
+    assert heard.answers == list(range(1, 100, 2))
+
+
+async def test_answers_go_down_where_no_node_gets_a_blob(node: Node) -> None:
+    delivery, heard = await node("n1")
+    await delivery.push({}, {"n1": [Answers(boot_id="b", answers=[Answer(request_id=1)])]})
+    await heard.until(lambda: heard.answers == [1])
+    assert heard.blobs == []
+
+
 async def test_without_a_receiver_publishing_still_works(supervisor: Supervisor, redis_url: str) -> None:
     for delivery in (MemoryDelivery(), redis_pubsub(redis_url, supervisor)):
         await delivery.start("n1", None, ())
         await delivery.publish(Channel.GROUP, Blob(publisher="p", number=1))
+        await delivery.push({"n1": [Blob(publisher="p", number=1)]}, {})
         await delivery.stop()
 
 

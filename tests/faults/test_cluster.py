@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "IM_REDIS__COMMAND_TIMEOUT_S": "1",
     **LIMITS,
 }
+GROUP_DELIVERY = {"redis_streams": "routed", "kafka": "broadcast"}
+"""Each with one of the brokers: delivery knows nothing of them."""
 ROW_S = 1800
 log = logging.getLogger("faults")
 
@@ -48,8 +50,9 @@ async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     """A running cluster for all tests on one broker."""
     shape = Shape(request.param, gateways=2, consumers=3 if FULL else 2)
     with server_folder() as folder:
+        environment = ENVIRONMENT | {"IM_DELIVERY__GROUP": GROUP_DELIVERY[request.param]}
         try:
-            async with cluster(folder, shape, OPTIONS, environment=ENVIRONMENT, durable=False) as made:
+            async with cluster(folder, shape, OPTIONS, environment=environment, durable=False) as made:
                 await made.start()
                 yield made
         except ConfigError as error:

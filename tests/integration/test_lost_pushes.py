@@ -133,8 +133,9 @@ async def test_a_lost_revocation_still_closes_the_socket(lossy: tuple[Server, Lo
             assert await a.closed() == 4501
 
 
-async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: str) -> None:
-    settings = settings_for(dsn, redis_url, delivery={"kind": "redis_pubsub", **QUICK})
+@pytest.mark.parametrize("group_delivery", ["broadcast", "routed"])
+async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: str, group_delivery: str) -> None:
+    settings = settings_for(dsn, redis_url, delivery={"kind": "redis_pubsub", "group": group_delivery, **QUICK})
     async with serving(settings) as server:
         ann, bob = await server.users(2)
         group = await ann.group(bob)

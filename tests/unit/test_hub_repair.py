@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from app.delivery.base import Channel
+from app.delivery.interest import hold_nothing
 from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.groups.models import Membership, MembersNow
@@ -81,7 +82,7 @@ class Place:
         self.metrics = Metrics()
         fan_out = FanOut(window_s=0, window_max_s=0, window_max_items=100, pull_within_ms=0, large_group_members=1000)
         self.hub = Hub(AnswerDesk("boot", lambda _: None, lambda: None), lambda *_: None, self.metrics, fan_out)
-        self.repairer = Repairer(self.hub, self.store, self.store, self.metrics)
+        self.repairer = Repairer(self.hub, self.store, self.store, hold_nothing, self.metrics)
 
     def connect(self, user_id: int, access_version: int) -> tuple[Connection, Wire]:
         """A connection whose membership was read at `access_version`."""

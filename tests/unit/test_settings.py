@@ -31,6 +31,7 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
         ({"IM_SECRETS_DIR": "/no/such/folder"}, "secret files in /no/such/folder .*cannot be read"),
         ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
         ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
+        ({"IM_DELIVERY__GROUP": "routed"}, "delivery.group = routed finds gateways by Redis"),
         ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
         (
             {"IM_ENV": "production"},

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.delivery.interest import Interest, hold_nothing
 from app.delivery.publisher import Publisher
 from app.metrics import Metrics
 from app.modules.groups.feature import GroupsFeature
@@ -39,6 +40,7 @@ class GatewayFeature:
     repairer: Repairer
     users: LocalUsers
     newest: NewestOnly | None
+    interest: Interest | None
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """The background tasks, by name."""
@@ -48,7 +50,11 @@ class GatewayFeature:
             "repairer": self.repairer.run,
             "local_users": self.users.run,
         }
-        return loops if self.newest is None else loops | {"newest_only": self.newest.run}
+        if self.newest is not None:
+            loops["newest_only"] = self.newest.run
+        if self.interest is not None:
+            loops["interest"] = self.interest.run
+        return loops
 
 
 def gateway_feature(
@@ -62,12 +68,13 @@ def gateway_feature(
     answers: AnswerDesk,
     metrics: Metrics,
     settings: Settings,
+    interest_in: Callable[[Hub], Interest | None],
     *,
     node_id: str,
     boot_id: str,
     registered: Callable[[], bool],
 ) -> GatewayFeature:
-    """Build everything from its parts; does no I/O."""
+    """Build everything from its parts; does no I/O. `interest_in` the groups of a hub: None where everything goes to all."""
     o = settings.gateway
     closer = Closer(metrics, o.close_timeout_s)
     fan_out = FanOut(
@@ -78,6 +85,8 @@ def gateway_feature(
         large_group_members=o.large_group_members,
     )
     hub = Hub(answers, closer.close, metrics, fan_out)
+    interest = interest_in(hub)
+    hold = hold_nothing if interest is None else interest.hold
     commands = Commands(
         messages.producer,
         messages.read_marks,
@@ -91,6 +100,7 @@ def gateway_feature(
     connect_loader = Loader(
         groups.states,
         sessions,
+        hold,
         batch_max=settings.lookups.batch_max,
         waiting_max=settings.lookups.waiting_max,
         linger_s=settings.lookups.linger_ms / 1000,
@@ -132,8 +142,8 @@ def gateway_feature(
         newest = NewestOnly(publisher, closer.close, boot_id)
         users.elsewhere = newest.tell_again
         hub.watchers.append(newest)
-    repairer = Repairer(hub, groups.states, sessions, metrics)
-    return GatewayFeature(hub, endpoint, closer, sweeper, repairer, users, newest)
+    repairer = Repairer(hub, groups.states, sessions, hold, metrics)
+    return GatewayFeature(hub, endpoint, closer, sweeper, repairer, users, newest, interest)
 
 
 def hello_of(settings: Settings, node_id: str) -> dict[str, object]:

@@ -127,6 +127,10 @@ class Hub:
         """Ids of the groups with a connection here."""
         return list(self._groups)
 
+    def is_local(self, group_id: int) -> bool:
+        """Whether there is a connection of the group here, or may be."""
+        return group_id in self._groups
+
     def local_sessions(self) -> list[UUID]:
         """Sessions with a connection here."""
         return list(self._by_session)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from app.delivery.interest import Hold
 from app.microbatch import MicroBatcher
 from app.modules.groups.models import Membership
 from app.protocol.endpoint import Principal
@@ -36,10 +37,18 @@ class Loader:
     """Reads after the connection was registered, so that nothing falls between the reading and the live events."""
 
     def __init__(
-        self, groups: MembershipsSource, sessions: SessionsSource, *, batch_max: int, waiting_max: int, linger_s: float
+        self,
+        groups: MembershipsSource,
+        sessions: SessionsSource,
+        hold: Hold,
+        *,
+        batch_max: int,
+        waiting_max: int,
+        linger_s: float,
     ) -> None:
         self._groups = groups
         self._sessions = sessions
+        self._hold = hold
         self._batcher = MicroBatcher[Principal, Welcome](
             self._load, max_batch=batch_max, linger_s=linger_s, max_waiting=waiting_max
         )
@@ -50,5 +59,9 @@ class Loader:
 
     async def _load(self, principals: Sequence[Principal]) -> Mapping[Principal, Welcome]:
         valid = await self._sessions.valid([principal.sid for principal in principals])
-        memberships = await self._groups.memberships([principal.user_id for principal in principals])
+        users = [principal.user_id for principal in principals]
+        memberships = await self._groups.memberships(users)
+        # Read again until all of it was read while messages of these groups come here.
+        while await self._hold({each.group_id for of_user in memberships.values() for each in of_user}):
+            memberships = await self._groups.memberships(users)
         return {p: Welcome(p.sid in valid, memberships.get(p.user_id, ())) for p in principals}

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from app.delivery.interest import Hold
 from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.groups.models import MembersNow
@@ -44,10 +45,13 @@ class SessionsSource(Protocol):
 class Repairer:
     """Works off the hub's list; waits with backoff while the store is away, during which stale groups push nothing."""
 
-    def __init__(self, hub: Hub, members: MembersSource, sessions: SessionsSource, metrics: Metrics) -> None:
+    def __init__(
+        self, hub: Hub, members: MembersSource, sessions: SessionsSource, hold: Hold, metrics: Metrics
+    ) -> None:
         self._hub = hub
         self._members = members
         self._sessions = sessions
+        self._hold = hold
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -89,6 +93,8 @@ class Repairer:
             self._metrics.repairs.labels(cause).inc()
 
     async def _refresh(self, taken: Mapping[int, bool]) -> None:
+        # Some may be new here. Before the read, so that what is committed after it comes here.
+        await self._hold(taken)
         users = self._hub.local_users()
         try:
             found = await self._members.members_among(list(taken), users)

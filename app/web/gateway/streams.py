@@ -9,7 +9,7 @@ from app.metrics import Metrics
 Cause = Literal["missed", "new_publisher", "reconnected"]
 
 MAX_PUBLISHERS = 4096
-"""Two channels of every process that ever published, restarts included; the longest silent are forgotten."""
+"""Three channels of every process that ever published, restarts included; the longest silent are forgotten."""
 
 
 class Streams:
@@ -28,7 +28,8 @@ class Streams:
         if newest is None:
             if len(self._newest) > MAX_PUBLISHERS:
                 self._newest.popitem(last=False)
-            return "new_publisher"
+            # The first that was ever pushed to this node; that the publisher is new shows on the other channels.
+            return None if channel is Channel.NODE and number == 1 else "new_publisher"
         if number > newest + 1:
             self._metrics.blobs_missed.labels(channel.name.lower()).inc(number - newest - 1)
             return "missed"
