@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -79,9 +79,10 @@ class ServerClock:
     def __init__(self) -> None:
         self._ahead_ms: float | None = None
 
-    def heard(self, now_ms: float) -> None:
-        """Redis said what time it is."""
-        self._ahead_ms = now_ms - monotonic() * 1000
+    def heard(self, now_ms: float) -> float:
+        """Redis said what time it is; by how many ms that is another than expected."""
+        before, self._ahead_ms = self._ahead_ms, now_ms - monotonic() * 1000
+        return 0.0 if before is None else abs(self._ahead_ms - before)
 
     def now_ms(self) -> int:
         """Now. 0: never heard."""
@@ -96,6 +97,14 @@ async def hold_nothing(_: Collection[int]) -> bool:
 def group_key(group_id: int) -> str:
     """Where the gateways of a group stand."""
     return f"Group:{{{group_id}}}:Nodes"
+
+
+class _Held(NamedTuple):
+    due: float
+    """When to look at it again."""
+    written: float
+    idle: bool
+    """Whether nobody needed it at the last look."""
 
 
 class Interest:
@@ -113,7 +122,7 @@ class Interest:
         lease_s: float = LEASE_S,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`linger_s`: how long a group is kept at least after its last connection has gone. `clock` gives seconds."""
+        """`linger_s`: a group is kept so long, at most twice, after its last connection has gone. `clock` gives seconds."""
         self._redis = redis
         self._node_id = node_id
         self._groups = groups
@@ -123,8 +132,8 @@ class Interest:
         self._lease_s = lease_s
         self._clock = clock
         self._time = ServerClock()
-        self._held: OrderedDict[int, tuple[float, float]] = OrderedDict()
-        """Group → when to look at it again, which is their order, and when it was written last."""
+        self._held: OrderedDict[int, _Held] = OrderedDict()
+        """By when to look at them again."""
         self._owed: dict[int, bool] = {}
         """Groups that are to be written; true: they were read before, so they must be compared after."""
         self._incarnation = ""
@@ -143,7 +152,7 @@ class Interest:
         missing = []
         for group_id in group_ids:
             if group_id in self._held:
-                self._held[group_id] = due, self._held[group_id][1]
+                self._held[group_id] = _Held(due, self._held[group_id].written, idle=False)
                 self._held.move_to_end(group_id)
             else:
                 missing.append(group_id)
@@ -189,7 +198,9 @@ class Interest:
         lease_ms = round(self._marker_lease_s * 1000)
         arguments = [secrets.token_hex(8), self._incarnation, self._node_id, lease_ms]
         ((incarnation, now_ms),) = await run_scripts(self._redis, [(BEAT, [KEY], arguments)])
-        self._time.heard(float(now_ms))
+        if self._time.heard(float(now_ms)) > lease_ms:
+            # The clock of Redis was set: what was written before may look expired.
+            self._incarnation = ""
         self._beaten_at = began
         return str(incarnation.decode())
 
@@ -218,17 +229,18 @@ class Interest:
         now, limit_ms = self._clock(), self._time.now_ms() + round(self._lease_s * 1000)
         renew, remove = [], []
         for _ in range(LOOKS_MAX):
-            group_id, (due, written) = next(iter(self._held.items()), (0, (now + 1, 0.0)))
-            if due > now:
+            group_id, held = next(iter(self._held.items()), (0, None))
+            if held is None or held.due > now:
                 break
-            if not self._groups.is_local(group_id):
+            idle = not self._groups.is_local(group_id)
+            if idle and held.idle:
                 # Whoever comes from now on writes it anew, with a later expiry than `limit_ms`.
                 del self._held[group_id]
                 remove.append(group_id)
                 continue
-            self._held[group_id] = now + self._linger_s, written
+            self._held[group_id] = _Held(now + self._linger_s, held.written, idle)
             self._held.move_to_end(group_id)
-            if now - written >= self._lease_s / RENEWALS_PER_LEASE:
+            if not idle and now - held.written >= self._lease_s / RENEWALS_PER_LEASE:
                 renew.append(group_id)
         for start in range(0, len(renew), CHUNK):
             await self._write(renew[start : start + CHUNK])
@@ -251,5 +263,5 @@ class Interest:
                     commands.append(("PEXPIRE", key, lease_ms))
                 await self._redis.run(commands)
                 for group_id in chunk:
-                    self._held[group_id] = now + self._linger_s, now
+                    self._held[group_id] = _Held(now + self._linger_s, now, idle=False)
                     self._held.move_to_end(group_id)

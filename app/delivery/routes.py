@@ -54,7 +54,7 @@ class GroupRoutes:
         now_ms = self._time.now_ms()
         fields = dict(zip(marked[::2], marked[1::2], strict=True))
         self._incarnation = fields.pop(INCARNATION, None)
-        telling = {node.decode() for node, until_ms in fields.items() if int(until_ms) > now_ms}
+        telling = {node.decode() for node, until_ms in fields.items() if until_ms.isdigit() and int(until_ms) > now_ms}
         way = "nodes"
         if self._incarnation != known:
             # What was read before the marker may have been of the Redis that was.

@@ -224,6 +224,8 @@ async def test_a_removal_that_comes_late_does_not_undo_a_new_entry(place: Place,
     await interest.step()
     await interest.hold([A])
     now += 11
+    await interest.step()
+    now += 11
     came_back: list[bool] = []
 
     class Slow(Redis):
@@ -241,6 +243,20 @@ async def test_a_removal_that_comes_late_does_not_undo_a_new_entry(place: Place,
         interest._redis.__class__ = Redis
     assert came_back == [True]
     assert await redis.zrange(group_key(A), 0, -1) == [b"g1"]
+
+
+async def test_when_the_clock_of_redis_was_set_everything_is_told_again(place: Place, redis: Redis) -> None:
+    g1 = Gateway(place, "g1")
+    interest = g1.interest
+    await interest.step()
+    # Redis was an hour behind when the group was written.
+    interest._time.heard(interest._time.now_ms() - 3_600_000)
+    await interest.hold([A])
+    seconds, _ = await redis.time()
+    assert await redis.zcount(group_key(A), seconds * 1000, "+inf") == 0
+    await interest.step()
+    assert await redis.zcount(group_key(A), seconds * 1000, "+inf") == 1
+    assert await redis.hexists(KEY, "g1")
 
 
 async def test_while_a_gateway_does_not_tell_everything_goes_to_all(place: Place) -> None:
