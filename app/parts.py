@@ -44,12 +44,12 @@ from app.web.gateway.notices import Notices
 from app.web.health import Health
 from app.web.limits import RequestLimits
 from app.web.openapi import build_document
-from app.web.pages import Pages
 from app.web.server import Api
 
 if TYPE_CHECKING:
     from app.delivery.grpc_server import PushServer
     from app.grpc_parts import GrpcParts
+    from app.web.pages import Pages
 
 
 class Parts:
@@ -272,8 +272,10 @@ class Parts:
         )
 
     @cached_property
-    def pages(self) -> Pages:
+    def pages(self) -> "Pages":
         """Pages for browsers."""
+        from app.web.pages import Pages  # their templates' engine, which only apis need
+
         return Pages(
             self.accounts.service,
             self.accounts.sessions,
