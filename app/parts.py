@@ -224,25 +224,21 @@ class Parts:
         """Where users connect."""
         o = self.settings.gateway
         if self.membership is not None:
-            directory = RingDirectory(self._ws_url(), o.origins)
+            directory = RingDirectory(self.settings.ws_url, o.origins)
             self.membership.subscribe(directory.on_ring)
             return directory
         if o.nodes:
             return ListDirectory(o.ws_urls)
-        return ListDirectory({self.node_id: self._ws_url()})
-
-    def _ws_url(self) -> str:
-        """Where clients reach this process or the proxy before it; empty: it was never told."""
-        url = self.settings.http.public_url
-        told = url and "ws" + url.removeprefix("http").rstrip("/") + "/ws"
-        return self.settings.gateway.public_ws_url or told
+        return ListDirectory({self.node_id: self.settings.ws_url})
 
     @cached_property
     def node(self) -> Node:
         """This process as a gateway, once it listens."""
-        server, weight = self.push_server, self.settings.gateway.weight
+        server, o = self.push_server, self.settings.gateway
+        # Through a proxy by its name: an address leads to one gateway.
+        url = o.public_ws_url or f"{self.settings.ws_url}/{self.node_id}"
         address = "" if server is None else server.address
-        return Node(self.node_id, self.boot_id, self._ws_url(), address, weight, "up", __version__)
+        return Node(self.node_id, self.boot_id, url, address, o.weight, "up", __version__)
 
     @cached_property
     def membership(self) -> Membership | None:

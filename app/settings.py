@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     collector: tables.Collector
     testing: tables.Testing
 
+    @property
+    def ws_url(self) -> str:
+        """Where clients reach this process or the proxy before it; empty: it was never told."""
+        url = self.http.public_url
+        return self.gateway.public_ws_url or (url and "ws" + url.removeprefix("http").rstrip("/") + "/ws")
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -169,6 +175,11 @@ def _check_registered(settings: Settings) -> None:
         raise ConfigError(
             f"cluster.registry = {registry} tells others where clients reach this gateway, and it does not know; set "
             "IM_GATEWAY__PUBLIC_WS_URL, for example wss://g1.example.org/ws."
+        )
+    if settings.role == "gateway" and not (gateway.public_ws_url or gateway.node_id):
+        raise ConfigError(
+            f"cluster.registry = {registry} sends users through http.public_url to each gateway by its name, and this one has none; set "
+            "IM_GATEWAY__NODE_ID, and give the proxy the same name, or set IM_GATEWAY__PUBLIC_WS_URL."
         )
     if cluster.timeout_s > cluster.heartbeat_s:
         raise ConfigError(

@@ -177,7 +177,12 @@ def add_nodes(
     gateways = {f"gateway{n}": port for n, port in enumerate(gateway_ports, 1)}
     if made.nginx is not None:
         public_url = made.nginx.url
-        urls = {name: f"wss://localhost:{made.nginx.port}/ws/{name}" for name in gateways}
+        # In a registry gateways say so themselves.
+        urls = (
+            {}
+            if shape.registry != "list"
+            else {name: f"wss://localhost:{made.nginx.port}/ws/{name}" for name in gateways}
+        )
     else:
         public_url = f"http://localhost:{api_ports[0]}"
         urls = {name: f"ws://localhost:{port}/ws" for name, port in gateways.items()}

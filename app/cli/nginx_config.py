@@ -158,6 +158,10 @@ def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
     if len({node.lower() for node in front.gateways}) < len(front.gateways):
         raise ConfigError("Two node ids differ only in case; Nginx takes them for one.")
     listed = settings.gateway.ws_urls
+    if settings.role != "all" and not (front.gateways or listed):
+        raise ConfigError(
+            f"role = {settings.role} leaves sockets to the gateways; name each by its gateway.node_id: --gateway NODE=HOST:PORT."
+        )
     if listed and (unknown := sorted(set(front.gateways) - set(listed))):
         raise ConfigError(
             f"gateway.nodes does not name {', '.join(unknown)}, so nobody would be sent there; add it to IM_GATEWAY__NODES."

@@ -34,11 +34,22 @@ class NodeIdTaken(ConfigError):
         )
 
 
+class WsUrlTaken(ConfigError):
+    """Another gateway is registered at this address for clients."""
+
+    def __init__(self, ws_url: str, node_id: str) -> None:
+        super().__init__(
+            f"{ws_url} is the address of gateway {node_id} already; give each its own by IM_GATEWAY__PUBLIC_WS_URL, or leave that "
+            "empty behind a proxy."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One gateway process.
 
-    `ws_url` is for clients, `grpc_address` (`host:port`) for other processes. A node of weight 2 gets twice the users of one of weight 1.
+    `ws_url` is for clients and leads to this one only, `grpc_address` (`host:port`) is for other processes. A node of weight 2 gets
+    twice the users of one of weight 1.
     """
 
     node_id: Annotated[str, msgspec.Meta(min_length=1)]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from app.cluster.base import Node, NodeIdTaken, Registry
+from app.cluster.base import Node, NodeIdTaken, Registry, WsUrlTaken
 from app.cluster.ring import Ring
 from app.cluster.roster import Roster
 from app.errors import Busy
@@ -103,17 +103,20 @@ class Membership:
     async def start(self, node: Node) -> None:
         """Register `node`, which is this process, and know the others. Who is no gateway needs no start: `run` is enough.
 
-        Raises Busy, ConfigError, and NodeIdTaken when another process with this node id lives.
+        Raises Busy, ConfigError, NodeIdTaken when another process with this node id lives, and WsUrlTaken when one has our address.
         """
         self._node = node
         patience = self._clock() + PATIENCE_LEASES * self._options.lease_s
         while True:
             try:
                 await self._look()
-            except NodeIdTaken:
+                self._check_address(node)
+            except (NodeIdTaken, WsUrlTaken):
                 if self._clock() > patience:
                     raise
-                self._readiness.expect("startup", "waiting for the lease of an earlier process under this node id")
+                self._readiness.expect(
+                    "startup", "waiting for the lease of an earlier process with this node id or address"
+                )
                 await asyncio.sleep(self._options.poll_s)
             else:
                 break
@@ -188,6 +191,11 @@ class Membership:
             log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
             for listener in self._listeners:
                 listener(old, self.ring)
+
+    def _check_address(self, node: Node) -> None:
+        for other in self._roster.nodes.values():
+            if other.node_id != node.node_id and other.ws_url == node.ws_url:
+                raise WsUrlTaken(node.ws_url, other.node_id)
 
     async def _be_lost(self, node: Node, error: Busy) -> None:
         """A gateway without a lease: is it the registry, or us?"""

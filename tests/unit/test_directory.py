@@ -1,7 +1,11 @@
 """Which gateway a user is sent to."""
 
+import pytest
+
 from app.cluster.directory import ListDirectory, RingDirectory
 from app.cluster.ring import Ring
+from app.parts import Parts
+from app.settings import load
 from tests.contract.registries import node
 
 NODES = {f"g{number}": f"wss://g{number}.example.org/ws" for number in range(4)}
@@ -40,6 +44,18 @@ def test_the_ring_is_followed() -> None:
     assert directory.origins() == ["wss://*.example.org", "wss://a.example.org", "wss://b.example.org", "wss://proxy"]
     directory.on_ring(both, none)
     assert directory.place_of(7, "a") == ("wss://proxy/ws", "")
+
+
+@pytest.mark.parametrize(("own", "expected"), [("", "wss://chat.example.org/ws/g1"), ("wss://g1/ws", "wss://g1/ws")])
+def test_gateways_behind_one_proxy_register_different_addresses(own: str, expected: str) -> None:
+    changed = {
+        "cluster": {"registry": "redis"},
+        "grpc": {"enabled": False},
+        "redis": {"url": "redis://cache"},
+        "gateway": {"node_id": "g1", "public_ws_url": own},
+        "http": {"public_url": "https://chat.example.org"},
+    }
+    assert Parts(load(changed), lambda _: None).node.ws_url == expected
 
 
 def test_a_process_that_was_never_told_its_address_names_no_origin() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.cluster.base import Node, NodeIdTaken, Registry, View
+from app.cluster.base import Node, NodeIdTaken, Registry, View, WsUrlTaken
 from app.cluster.membership import Membership, Sight
 from app.cluster.ring import Ring
 from app.errors import Busy, ConfigError
@@ -215,6 +215,16 @@ async def test_a_name_in_use_is_an_error_after_some_leases() -> None:
     gateway.tick_s = 1
     with pytest.raises(NodeIdTaken):
         await gateway.started()
+
+
+async def test_an_address_in_use_is_an_error_after_some_leases() -> None:
+    gateway = Process(others=[node("b", ws_url=OWN.ws_url)])
+    gateway.tick_s = 1
+    with pytest.raises(WsUrlTaken, match="is the address of gateway b already"):
+        await gateway.started()
+    gateway.registry.others = [node("b")]
+    await gateway.started()
+    assert gateway.ring == "ab"
 
 
 async def test_a_gateway_whose_name_was_taken_while_it_slept_ends() -> None:

@@ -125,6 +125,15 @@ def test_the_list_of_users_and_that_of_nginx_are_one(
         render(settings_with(config, nodes), front_with(gateways=gateways))
 
 
+def test_an_api_alone_is_refused_because_nobody_would_serve_sockets(config: Settings) -> None:
+    api = settings_with(config, nodes=()).model_copy(update={"role": "api"})
+    with pytest.raises(ConfigError, match=r"name each by its gateway\.node_id: --gateway NODE=HOST:PORT"):
+        render(api, front_with(gateways={}))
+    assert "gateway_g1" in render(api, front_with())
+    elsewhere = settings_with(config, nodes=("g1=wss://g1.example.org/ws",)).model_copy(update={"role": "api"})
+    assert "gateway_g1" not in render(elsewhere, front_with(gateways={}))
+
+
 def test_a_proxy_that_nobody_believes_is_refused(config: Settings) -> None:
     with pytest.raises(ConfigError, match="trusted_proxies"):
         render(settings_with(config, trusted_proxies=()), front_with())
