@@ -1,5 +1,7 @@
 """The objects that call and are called by gRPC: a part of `parts.py` that is imported only where there is a cluster."""
 
+from collections.abc import Callable
+
 from app.cluster.grpc_peers import GrpcPeers
 from app.cluster.membership import Membership
 from app.delivery.base import Delivery, Receiver
@@ -26,8 +28,10 @@ class GrpcParts:
         membership.subscribe(delivery.on_ring)
         return delivery
 
-    def server(self, receiver: Receiver, membership: Membership, *, node_id: str, boot_id: str) -> PushServer:
-        """Where this process, a gateway, is called."""
+    def server(
+        self, receiver: Receiver, membership: Membership, connections: Callable[[], int], *, node_id: str, boot_id: str
+    ) -> PushServer:
+        """Where this process, a gateway, is called; `connections` are counted for who asks."""
         return PushServer(
             self._access,
             receiver,
@@ -35,6 +39,7 @@ class GrpcParts:
             self._metrics,
             node_id=node_id,
             boot_id=boot_id,
+            connections=connections,
             address=self._settings.gateway.grpc_address,
         )
 

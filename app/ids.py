@@ -168,8 +168,10 @@ class SnowflakeLease:
         *,
         lease_s: float,
         renew_s: float,
+        name: str = "",
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`name` says to people who the holder is; by default host and process id."""
         self._table = table
         self._ids = ids
         self._readiness = readiness
@@ -177,7 +179,7 @@ class SnowflakeLease:
         self._renew_s = renew_s
         self._monotonic_s = monotonic_s
         # Unique: a process started again must not take the lease of its killed predecessor for its own.
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._holder = f"{name or f'{socket.gethostname()}:{os.getpid()}'}:{secrets.token_hex(8)}"
 
     async def acquire(self) -> None:
         """Lease a worker id. Raises Busy when all are taken or the database is away."""

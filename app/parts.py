@@ -158,7 +158,10 @@ class Parts:
         """Where a gateway is called by the others."""
         if self.grpc is None or self.membership is None:
             return None
-        return self.grpc.server(self.gateway.hub, self.membership, node_id=self.node_id, boot_id=self.boot_id)
+        hub = self.gateway.hub
+        return self.grpc.server(
+            hub, self.membership, lambda: len(hub.connections), node_id=self.node_id, boot_id=self.boot_id
+        )
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -191,7 +194,9 @@ class Parts:
         """Keeps the worker id of `ids`."""
         o = self.settings.ids
         table = WorkerLeaseRepository(self.postgres)
-        return SnowflakeLease(table, self.ids, self.readiness, lease_s=o.lease_s, renew_s=o.renew_s)
+        # Shown by `run.py cluster status`.
+        name = f"{self.settings.role}:{self.node_id}:{__version__}"
+        return SnowflakeLease(table, self.ids, self.readiness, name=name, lease_s=o.lease_s, renew_s=o.renew_s)
 
     @cached_property
     def limits(self) -> MinuteLimits:

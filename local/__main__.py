@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -126,13 +127,16 @@ async def _run(config: settings.Settings, shape: Shape, ports: Ports) -> None:
             on_step=progress.step,
             on_line=log.line,
         ) as running:
+            commands = await asyncio.to_thread(_write_environment, running)
             progress.step(f"Starting {', '.join(running.nodes)} …")
             starting = asyncio.create_task(running.start())
             stopping = asyncio.create_task(stopped.wait())
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                progress.ready(running.nginx.url if running.nginx else f"http://localhost:{ports.api}", _hints(running))
+                progress.ready(
+                    running.nginx.url if running.nginx else f"http://localhost:{ports.api}", _hints(running) | commands
+                )
                 await _keep_running(running, stopping, log)
             else:
                 starting.cancel()
@@ -147,6 +151,15 @@ async def _keep_running(running: Cluster, stopping: "asyncio.Task[bool]", log: L
             if not node.running and not stopping.done():
                 log.line(node.name, f"ended with code {await node.ended()}; starting it again")
                 await node.launch()
+
+
+def _write_environment(running: Cluster) -> dict[str, str]:
+    """What an operator's commands need to know, to be read by a shell; the hint that says so."""
+    file = running.folder / "env"
+    file.touch(mode=0o600)
+    values = running.of_role("api")[0].environment
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(values.items())))
+    return {"look": f"(. {os.path.relpath(file)} && {os.path.relpath(sys.executable)} run.py cluster status)"}
 
 
 def _hints(running: Cluster) -> dict[str, str]:

@@ -160,6 +160,29 @@ def doctor(
     )
 
 
+cluster = typer.Typer(name="cluster", help="The processes of a cluster.", no_args_is_help=True)
+cli.add_typer(cluster)
+
+
+@cluster.callback()
+def _cluster() -> None:
+    """The processes of a cluster."""
+
+
+@cluster.command("status")
+def cluster_status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show gateways, apis, consumers, their versions, the registry, and who reads which partition of the log.
+
+    Run it with the settings of an api, where PostgreSQL, the registry, the broker and the gateways can be reached.
+    Exit code 0: nothing is wrong. 1: something is; the last lines say what. 2: it could not look. See docs/operations.md.
+    """
+    from app.cli.cluster_status import status
+
+    sys.exit(_run(status(_settings(), as_json=as_json)))
+
+
 dead_letters = typer.Typer(
     name="deadletters",
     help="Sends that could not be stored: list and show them, store them after all (replay), or drop them.",

@@ -9,7 +9,7 @@ incarnation than before must not take absence for death.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -119,6 +119,10 @@ class Registry(ABC):
     @abstractmethod
     async def read(self) -> View:
         """Who is there."""
+
+    @abstractmethod
+    async def leases(self) -> Mapping[str, float]:
+        """Seconds that the lease of each node would last without a renewal, by node id; for people, it may ask for each node."""
 
     @abstractmethod
     async def leave(self, node: Node) -> None:

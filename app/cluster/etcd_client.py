@@ -110,6 +110,10 @@ class EtcdClient:
             raise Refused(int(answer["error"].get("http_code", 500)), str(answer["error"].get("message")))
         return int(answer["result"].get("TTL", 0)) > 0
 
+    async def time_to_live(self, lease: int) -> float:
+        """Whole seconds that a lease lasts; 0: it has ended."""
+        return max(0.0, float((await self._call("lease/timetolive", {"ID": str(lease)})).get("TTL", 0)))
+
     async def revoke(self, lease: int) -> None:
         """End a lease, and what hangs on it; it may have ended."""
         try:

@@ -1,7 +1,9 @@
 """The registry in etcd: a key per gateway that hangs on a lease of its process."""
 
+import asyncio
 import math
 import secrets
+from collections.abc import Mapping
 
 from app.cluster.base import Node, NodeIdTaken, Reader, Registry, View, decode
 from app.cluster.etcd_client import Entry, EtcdClient, Range
@@ -45,6 +47,17 @@ class EtcdRegistry(Registry):
         """See Registry."""
         async with self._client.bounded():
             return await self._view(await self._client.range(self._prefix))
+
+    async def leases(self) -> Mapping[str, float]:
+        """See Registry."""
+        folder = self._prefix + NODES
+        async with self._client.bounded():
+            found = [entry for entry in (await self._client.range(folder)).entries if entry.lease]
+            lasts = await asyncio.gather(*(self._client.time_to_live(entry.lease) for entry in found))
+        return {
+            entry.key.removeprefix(folder).decode(errors="replace"): last_s
+            for entry, last_s in zip(found, lasts, strict=True)
+        }
 
     async def leave(self, node: Node) -> None:
         """See Registry."""

@@ -1,9 +1,11 @@
 """The registry in the Redis or Valkey of the caches: one hash, changed by one script."""
 
 import asyncio
+import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from app.cluster.base import Node, NodeIdTaken, Reader, Registry, View
@@ -15,7 +17,7 @@ INCARNATION = "/incarnation"
 """A field beside those of the nodes, whose ids hold no slash."""
 
 # Arguments: action, incarnation to begin with, then node id, boot id, lease in ms, JSON. Values are `until_ms boot_id json`, times are
-# the server's, in ms since 1970. Answers whether the node id is free or ours, and the hash without what has expired.
+# the server's, in ms since 1970. Answers whether the node id is free or ours, the time, and the hash without what has expired.
 TOUCH = Script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,8 +44,21 @@ for i = 1, #all, 2 do
         alive[#alive + 1] = all[i + 1]
     end
 end
-return {ours, alive}
+return {ours, now, alive}
 """)
+
+
+UNTIL = re.compile(rb"(\d+) ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """What the script answered; `held` is value by node id."""
+
+    ours: bool
+    now_ms: int
+    incarnation: str
+    held: Mapping[str, bytes]
 
 
 class RedisRegistry(Registry):
@@ -62,15 +77,20 @@ class RedisRegistry(Registry):
 
     async def renew(self, node: Node) -> View:
         """See Registry."""
-        ours, view = await self._touch("renew", node.node_id, node.boot_id, self._lease_ms, node.encode())
-        if not ours:
+        touched = await self._touch("renew", node.node_id, node.boot_id, self._lease_ms, node.encode())
+        if not touched.ours:
             raise NodeIdTaken(node.node_id)
-        return view
+        return self._view(touched)
 
     async def read(self) -> View:
         """See Registry."""
-        _, view = await self._touch("read")
-        return view
+        return self._view(await self._touch("read"))
+
+    async def leases(self) -> Mapping[str, float]:
+        """See Registry."""
+        touched = await self._touch("read")
+        ends = {name: UNTIL.match(value) for name, value in touched.held.items()}
+        return {name: (int(end[1]) - touched.now_ms) / 1000 for name, end in ends.items() if end}
 
     async def leave(self, node: Node) -> None:
         """See Registry."""
@@ -80,13 +100,15 @@ class RedisRegistry(Registry):
         """See Registry."""
         await self._redis.aclose()
 
-    async def _touch(self, action: str, *arguments: Any) -> tuple[bool, View]:
+    async def _touch(self, action: str, *arguments: Any) -> "_Touched":
         async with self._bounded():
             answers = await run_scripts(self._redis, [(TOUCH, [KEY], [action, secrets.token_hex(8), *arguments])])
-        ours, alive = answers[0]
+        ours, now_ms, alive = answers[0]
         held = {field.decode(errors="replace"): value for field, value in zip(alive[::2], alive[1::2], strict=True)}
-        incarnation = held.pop(INCARNATION).decode(errors="replace")
-        return bool(ours), self._reader.view(((name, _json(value)) for name, value in held.items()), incarnation)
+        return _Touched(bool(ours), now_ms, held.pop(INCARNATION).decode(errors="replace"), held)
+
+    def _view(self, touched: "_Touched") -> View:
+        return self._reader.view(((name, _json(value)) for name, value in touched.held.items()), touched.incarnation)
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:

@@ -14,6 +14,8 @@ from app.cluster.base import Node
 
 PER_DIGEST = struct.Struct(">8Q")
 """One BLAKE2b digest gives eight points."""
+CIRCLE = 1 << 64
+"""Points are below it."""
 
 
 class Ring:
@@ -43,6 +45,15 @@ class Ring:
             clockwise = chain(islice(self._owners, start, None), self._owners)
             return next(node for node in clockwise if node.node_id != without)
         return self._owners[start]
+
+    def shares(self) -> Mapping[str, float]:
+        """Which part of all users each node has, by node id; together 1."""
+        found = dict.fromkeys(self.nodes, 0.0)
+        before = self._points[-1] - CIRCLE if self._points else 0
+        for point, owner in zip(self._points, self._owners, strict=True):
+            found[owner.node_id] += (point - before) / CIRCLE
+            before = point
+        return found
 
 
 def _points(node_id: str, count: int) -> Iterable[int]:

@@ -94,3 +94,9 @@ async def check_partitions(postgres: Postgres, broker: Broker) -> None:
             f"broker.partitions is {broker.partitions}, but this database was used with {stored}; set it back, or drain the broker "
             f"and update broker_partitions for {broker.name!r}."
         )
+
+
+async def owners(postgres: Postgres, broker_name: str) -> dict[int, str]:
+    """Who took each partition last, by partition; it may have ended since. Raises Busy."""
+    rows = await postgres.fetch("SELECT partition, owner FROM partition_owner WHERE broker = $1", broker_name)
+    return {row[0]: row[1] for row in rows}

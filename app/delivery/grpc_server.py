@@ -1,6 +1,7 @@
 """What a gateway serves by gRPC: GatewayPush to the processes of its cluster, and to anybody whether it is healthy."""
 
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -49,11 +50,12 @@ class PushServer:
         *,
         node_id: str,
         boot_id: str,
+        connections: Callable[[], int] = lambda: 0,
         address: str = "",
     ) -> None:
-        """`address` is where others reach it, if that is not where it listens."""
+        """`connections` counts those that are open; `address` is where others reach it, if that is not where it listens."""
         self._access = access
-        self._servicer = _Servicer(receiver, sees_registry, metrics, node_id, boot_id)
+        self._servicer = _Servicer(receiver, sees_registry, connections, metrics, node_id, boot_id)
         self._guard = _Guard(access, metrics)
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -86,10 +88,18 @@ class PushServer:
 
 class _Servicer(GatewayPushServicer):
     def __init__(
-        self, receiver: Receiver, sees_registry: Callable[[], bool], metrics: Metrics, node_id: str, boot_id: str
+        self,
+        receiver: Receiver,
+        sees_registry: Callable[[], bool],
+        connections: Callable[[], int],
+        metrics: Metrics,
+        node_id: str,
+        boot_id: str,
     ) -> None:
         self._receiver = receiver
         self._sees_registry = sees_registry
+        self._connections = connections
+        self._since = monotonic()
         self._metrics = metrics
         self._node_id = node_id
         self._boot_id = boot_id
@@ -104,7 +114,9 @@ class _Servicer(GatewayPushServicer):
     async def SeesRegistry(self, request: SeesRegistryRequest, context: "Context") -> SeesRegistryResponse:  # noqa: N802 - as above
         if request.node_id != self._node_id:
             await self._refuse(context)
-        return SeesRegistryResponse(sees=self._sees_registry())
+        return SeesRegistryResponse(
+            sees=self._sees_registry(), connections=self._connections(), uptime_s=monotonic() - self._since
+        )
 
     async def _refuse(self, context: "Context") -> NoReturn:
         self._metrics.pushes_refused.labels("address").inc()

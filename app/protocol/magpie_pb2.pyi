@@ -439,16 +439,24 @@ class SeesRegistryResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEES_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    UPTIME_S_FIELD_NUMBER: _builtins.int
     sees: _builtins.bool
     """The registry answered it within the last lease."""
+    connections: _builtins.int
+    """WebSockets that are open."""
+    uptime_s: _builtins.float
+    """Since the process listens."""
     def __init__(
         self,
         *,
         sees: _builtins.bool = ...,
+        connections: _builtins.int = ...,
+        uptime_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sees", b"sees"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "sees", b"sees", "uptime_s", b"uptime_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,7 +59,7 @@ class GatewayPushServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SeesRegistry(self, request, context):
-        """Whether the gateway sees the registry.
+        """Whether the gateway sees the registry, and how it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class GatewayPushStub:
     Push: _grpc.UnaryUnaryMultiCallable[_magpie_pb2.PushRequest, _magpie_pb2.PushResponse]
     """Hand over answers to sends of one process. Without answers: only whether they would be taken."""
     SeesRegistry: _grpc.UnaryUnaryMultiCallable[_magpie_pb2.SeesRegistryRequest, _magpie_pb2.SeesRegistryResponse]
-    """Whether the gateway sees the registry."""
+    """Whether the gateway sees the registry, and how it is."""
 
 @_typing.type_check_only
 class GatewayPushAsyncStub(GatewayPushStub):
@@ -46,7 +46,7 @@ class GatewayPushAsyncStub(GatewayPushStub):
     Push: _aio.UnaryUnaryMultiCallable[_magpie_pb2.PushRequest, _magpie_pb2.PushResponse]  # type: ignore[assignment]
     """Hand over answers to sends of one process. Without answers: only whether they would be taken."""
     SeesRegistry: _aio.UnaryUnaryMultiCallable[_magpie_pb2.SeesRegistryRequest, _magpie_pb2.SeesRegistryResponse]  # type: ignore[assignment]
-    """Whether the gateway sees the registry."""
+    """Whether the gateway sees the registry, and how it is."""
 
 class GatewayPushServicer(metaclass=_abc_1.ABCMeta):
     """What a gateway serves to the other processes of its cluster. Calls carry the cluster's token in the metadata `authorization`."""
@@ -65,6 +65,6 @@ class GatewayPushServicer(metaclass=_abc_1.ABCMeta):
         request: _magpie_pb2.SeesRegistryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_magpie_pb2.SeesRegistryResponse, _abc.Awaitable[_magpie_pb2.SeesRegistryResponse]]:
-        """Whether the gateway sees the registry."""
+        """Whether the gateway sees the registry, and how it is."""
 
 def add_GatewayPushServicer_to_server(servicer: GatewayPushServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

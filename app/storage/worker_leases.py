@@ -69,6 +69,16 @@ class WorkerLeaseRepository:
         )
         return until_ms
 
+    async def holders(self) -> list[tuple[str, float]]:
+        """Who holds a lease now, and for how many seconds it lasts if it is not renewed."""
+        rows = await self._postgres.fetch(
+            """
+            SELECT holder, extract(epoch FROM not_after - now())::float8 FROM worker_leases
+            WHERE not_after > now() ORDER BY holder
+            """
+        )
+        return [(row[0], row[1]) for row in rows]
+
     async def release(self, worker_id: int, holder: str, until_ms: int) -> None:
         """End the lease at `until_ms` (ms since 1970) if that is earlier; the holder has stamped nothing from there on."""
         await self._postgres.execute(

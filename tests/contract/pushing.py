@@ -92,7 +92,9 @@ class Gateway:
         self.heard, self.metrics = Heard(), Metrics()
         self.name, self.boot_id = name, boot_id
         access = Access(options(**changed), secret)
-        self.server = PushServer(access, self.heard, lambda: sees, self.metrics, node_id=name, boot_id=boot_id)
+        self.server = PushServer(
+            access, self.heard, lambda: sees, self.metrics, node_id=name, boot_id=boot_id, connections=lambda: 7
+        )
 
     def node(self, port: int | None = None) -> Node:
         address = f"{HOST}:{port}" if port else self.server.address

@@ -8,7 +8,7 @@ import pytest
 
 from app.cluster.base import NodeIdTaken, Registry, View
 from app.errors import Busy
-from tests.contract.registries import PLACES, SLACK_S, Place, ids, node, until
+from tests.contract.registries import LEASE_S, PLACES, SLACK_S, Place, ids, node, until
 
 MANY = 64
 
@@ -43,6 +43,16 @@ async def test_who_does_not_renew_is_gone_after_a_lease(place: Place) -> None:
     await until(dead_is_gone)
     assert time.monotonic() - began >= 1
     assert ids(await dead.renew(node("dead"))) == ["alive", "dead"]
+
+
+async def test_people_see_how_long_leases_last(place: Place) -> None:
+    long, short, reader = await place.connect(), await place.connect(lease_s=20), await place.connect()
+    await long.renew(node("long"))
+    await short.renew(node("short"))
+    await place.write("broken", b"{")
+    lasts = await reader.leases()
+    assert lasts.keys() == {"long", "short"}
+    assert 0 < lasts["short"] <= 20 < lasts["long"] <= LEASE_S
 
 
 async def test_who_leaves_is_gone_at_once_and_its_place_is_free(place: Place) -> None:

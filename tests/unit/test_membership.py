@@ -1,6 +1,6 @@
 """What a process does while its registry comes and goes: a registry that does as it is told, and a clock that is set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -46,6 +46,9 @@ class ScriptedRegistry(Registry):
 
     async def read(self) -> View:
         return self._answer()
+
+    async def leases(self) -> Mapping[str, float]:
+        return {node.node_id: LEASE_S for node in self._answer().nodes}
 
     async def leave(self, node: Node) -> None:
         self._answer()
