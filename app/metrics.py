@@ -39,6 +39,9 @@ class Metrics:
 
         self.connections = Gauge("im_connections", "Open WebSocket connections", registry=r)
         self.connections_closed = Counter("im_connections_closed", "Closed WebSocket connections", ["code"], registry=r)
+        self.connections_refused = Counter(
+            "im_connections_refused", "Attempts to connect that were answered 503", ["reason"], registry=r
+        )
         self.frames_in = Counter("im_frames_in", "Frames received from clients", ["type"], registry=r)
         self.frame_errors = Counter("im_frame_errors", "Error frames sent", ["code"], registry=r)
 

@@ -322,6 +322,8 @@ class Gateway(Section):
     devices: Literal["all", "newest"]
     route_ttl_s: Annotated[float, Field(ge=1)]
     route_renew_s: Seconds
+    connections_per_ip: Count
+    connections_per_ip_except: Annotated[tuple[Annotated[str, AfterValidator(network)], ...], BeforeValidator(as_list)]
     admission_per_second: Count
     admission_burst: Count
     max_frame_bytes: Count

@@ -157,7 +157,9 @@ class Server:
         self._ws_urls = [f"{url}/ws" for _, url in gateways]
         self.nodes = [app[PARTS].node_id for app, _ in gateways]
         """Names of the gateways, in the order of `gateway` of a socket."""
-        self.hubs = [app[PARTS].gateway.hub for app, _ in gateways]
+        self.gateways = [app for app, _ in gateways]
+        """Their applications."""
+        self.hubs = [app[PARTS].gateway.hub for app in self.gateways]
         """Of the gateways, for tests that break connections."""
 
     def ws_url(self, user_id: str = "0") -> str:

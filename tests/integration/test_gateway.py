@@ -187,38 +187,6 @@ async def test_half_open_clients_are_reaped_and_living_ones_stay(dsn: str, redis
             reading.cancel()
 
 
-async def test_a_full_gateway_and_a_storm_get_503_with_retry_after(dsn: str, redis_url: str) -> None:
-    settings = settings_for(dsn, redis_url, gateway={"max_connections": 1})
-    async with serving(settings) as server:
-        ann = await server.user()
-        async with ann.socket(), server.http.get(server.ws_url(ann.id), headers=ann.headers) as response:
-            assert response.status == 503
-            assert int(response.headers["Retry-After"]) >= 1
-
-
-async def test_strangers_cannot_use_up_the_admission_of_others(dsn: str, redis_url: str) -> None:
-    settings = settings_for(
-        dsn, redis_url, gateway={"admission_per_second": 1, "admission_burst": 2}, limits={"api_per_minute": 3}
-    )
-    async with serving(settings) as server:
-        ann = await server.user()
-        statuses = [await upgrade_status(server, headers={"Authorization": "Bearer no"}) for _ in range(6)]
-        assert statuses == [401, 401, 401, 429, 429, 429]
-        assert [await upgrade_status(server, headers=ann.headers) for _ in range(3)] == [101, 101, 503]
-
-
-async def test_one_user_has_a_bounded_number_of_connections(dsn: str, redis_url: str) -> None:
-    async with serving(settings_for(dsn, redis_url, gateway={"connections_per_user": 2})) as server:
-        ann, bob = await server.users(2)
-        async with ann.socket():
-            async with ann.socket():
-                assert await upgrade_status(server, headers=ann.headers) == 429
-                assert await upgrade_status(server, headers=bob.headers) == 101
-            async with asyncio.timeout(5):
-                while await upgrade_status(server, headers=ann.headers) != 101:
-                    await asyncio.sleep(0.01)
-
-
 class DeafClient:
     """A WebSocket client that does not read, with a small receive buffer."""
 

@@ -14,6 +14,7 @@ from app.protocol.frames import FEATURES
 from app.settings import Settings
 from app.web.answers import AnswerDesk
 from app.web.gateway import loader, repair
+from app.web.gateway.admission import Admission
 from app.web.gateway.commands import Commands
 from app.web.gateway.devices import NewestOnly
 from app.web.gateway.hub import FanOut, Hub
@@ -34,6 +35,7 @@ class GatewayFeature:
     """`hub` receives what delivery brings; the others run beside it."""
 
     hub: Hub
+    admission: Admission
     endpoint: Gateway
     closer: Closer
     sweeper: Sweeper
@@ -106,18 +108,16 @@ def gateway_feature(
         linger_s=settings.lookups.linger_ms / 1000,
     )
     limits = SocketLimits(
-        max_connections=o.max_connections,
-        connections_per_user=o.connections_per_user,
-        admission_per_second=o.admission_per_second,
-        admission_burst=o.admission_burst,
         max_frame_bytes=o.max_frame_bytes,
         close_timeout_s=o.close_timeout_s,
         buffer_bytes=o.buffer_bytes,
         held_frames_max=o.held_frames_max,
         frames_per_second=settings.limits.frames_per_second,
     )
+    admission = Admission(o, metrics)
     endpoint = Gateway(
         authenticate,
+        admission,
         hub,
         connect_loader,
         commands,
@@ -143,7 +143,7 @@ def gateway_feature(
         users.elsewhere = newest.tell_again
         hub.watchers.append(newest)
     repairer = Repairer(hub, groups.states, sessions, hold, metrics)
-    return GatewayFeature(hub, endpoint, closer, sweeper, repairer, users, newest, interest)
+    return GatewayFeature(hub, admission, endpoint, closer, sweeper, repairer, users, newest, interest)
 
 
 def hello_of(settings: Settings, node_id: str) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """`GET /ws`: authenticate, upgrade, register, say hello, read frames, clean up."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -10,17 +9,18 @@ from time import monotonic, time
 import structlog
 from aiohttp import WSMsgType, web
 
-from app.errors import AppError, Busy, RateLimited
+from app.errors import AppError
 from app.metrics import Metrics
 from app.protocol import frames
 from app.protocol.endpoint import Principal
-from app.web.gateway.bucket import LocalBucket
+from app.web.gateway.admission import Admission
 from app.web.gateway.commands import Commands
 from app.web.gateway.connection import Connection
 from app.web.gateway.hub import Hub
 from app.web.gateway.loader import Loader
 from app.web.gateway.sweeper import Closer
 from app.web.gateway.upgrade import open_socket, transport_of
+from app.web.middlewares import CLIENT_IP
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +31,6 @@ Authenticate = Callable[[web.Request], Awaitable[Principal]]
 class SocketLimits:
     """Settings of connections."""
 
-    max_connections: int
-    connections_per_user: int
-    admission_per_second: int
-    admission_burst: int
     max_frame_bytes: int
     close_timeout_s: float
     buffer_bytes: int
@@ -48,6 +44,7 @@ class Gateway:
     def __init__(
         self,
         authenticate: Authenticate,
+        admission: Admission,
         hub: Hub,
         loader: Loader,
         commands: Commands,
@@ -60,6 +57,7 @@ class Gateway:
     ) -> None:
         """`registered` says whether users belong here; without a cluster always."""
         self._authenticate = authenticate
+        self._admission = admission
         self._hub = hub
         self._loader = loader
         self._commands = commands
@@ -70,8 +68,6 @@ class Gateway:
         self._limits = limits
         self._registered = registered
         self._numbers = count(1)
-        self._admission = LocalBucket(limits.admission_per_second, limits.admission_burst)
-        self._of_user: Counter[int] = Counter()
         self._epoch = ""
         self.accepting = False
         """True between start and shutdown."""
@@ -87,13 +83,11 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one connection until it ends."""
-        self._check_room()
-        principal = await self._authenticate(request)
-        self._admit(principal.user_id)
-        try:
-            return await self._serve(request, principal)
-        finally:
-            self._leave(principal.user_id)
+        self._check_open()
+        with self._admission.arriving(request[CLIENT_IP]):
+            principal = await self._authenticate(request)
+            with self._admission.admitted(principal.user_id):
+                return await self._serve(request, principal)
 
     async def _serve(self, request: web.Request, principal: Principal) -> web.StreamResponse:
         ws = await open_socket(
@@ -118,31 +112,12 @@ class Gateway:
             self._hub.remove(connection)
         return ws
 
-    def _check_room(self) -> None:
+    def _check_open(self) -> None:
         """Raises Busy: an answer that costs nothing."""
         if not self.accepting:
-            raise Busy("the server is going away; connect again", retry_after_ms=1000)
+            raise self._admission.refusal("draining", "the server is going away; connect again")
         if not self._registered():
-            raise Busy("this gateway has lost its cluster; try another", retry_after_ms=1000)
-        if len(self._hub.connections) >= self._limits.max_connections:
-            raise Busy("this gateway is full; try another", retry_after_ms=5000)
-
-    def _admit(self, user_id: int) -> None:
-        """Count a connection of this user, from before the upgrade on. Raises Busy, so that a reconnect storm comes in by and by.
-
-        Called for the authenticated only: nobody else can use up the admission of the others.
-        """
-        if self._of_user[user_id] >= self._limits.connections_per_user:
-            raise RateLimited("you have too many connections; close one", retry_after_ms=5000)
-        wait_s = self._admission.take()
-        if wait_s > 0:
-            raise Busy("too many connections at once; try again", retry_after_ms=1000 + round(wait_s * 1000))
-        self._of_user[user_id] += 1
-
-    def _leave(self, user_id: int) -> None:
-        self._of_user[user_id] -= 1
-        if not self._of_user[user_id]:
-            del self._of_user[user_id]
+            raise self._admission.refusal("unregistered", "this gateway has lost its cluster; try another")
 
     async def _welcome(self, connection: Connection) -> bool:
         """Join the groups, then say hello: what a client reads after hello cannot be older than what is pushed to it."""
