@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from app import __version__
 from app.brokers.base import Broker
-from app.brokers.memory import MemoryBroker
-from app.brokers.redis_streams import RedisStreamsBroker
+from app.brokers.kinds import broker_of
 from app.cluster.base import Node
 from app.cluster.directory import Directory, ListDirectory, RingDirectory
 from app.cluster.membership import Membership
@@ -104,35 +103,7 @@ class Parts:
     @cached_property
     def broker(self) -> Broker:
         """The log."""
-        o = self.settings.broker
-        if o.kind == "redis_streams":
-            return self._redis_streams()
-        if o.kind == "kafka":
-            from app.brokers.kafka import KafkaBroker  # its client takes a third of a second to import
-
-            return KafkaBroker(
-                self.settings.kafka,
-                self.supervisor,
-                self.readiness,
-                partitions=o.partitions,
-                append_timeout_s=o.append_timeout_s,
-            )
-        return MemoryBroker(o.partitions, o.memory_max_records)
-
-    def _redis_streams(self) -> RedisStreamsBroker:
-        o = self.settings.redis_streams
-        return RedisStreamsBroker(
-            self._connect_redis(o.pool_max, o.url.get_secret_value()),
-            self.supervisor,
-            self.readiness,
-            self.settings.broker.partitions,
-            self.node_id,
-            max_records=o.max_records,
-            append_timeout_s=self.settings.broker.append_timeout_s,
-            lease_s=o.lease_s,
-            renew_s=o.renew_s,
-            timeout_s=self.settings.redis.command_timeout_s,
-        )
+        return broker_of(self.settings, self.supervisor, self.readiness, self._connect_redis, owner=self.node_id)
 
     @cached_property
     def delivery(self) -> Delivery:
