@@ -33,6 +33,8 @@ class ScriptedServer:
         self.sends: list[dict[str, Any]] = []
         self.syncs: list[dict[str, int]] = []
         self.requests: list[dict[str, Any]] = []
+        self.left_out: list[str | None] = []
+        """The node that each question for a gateway named as the wrong one."""
         self.lists = 0
         self.upgrades = 0
         self.sockets: list[web.WebSocketResponse] = []
@@ -56,6 +58,7 @@ class ScriptedServer:
         self._server = TestServer(application)
 
     async def _where(self, request: web.Request) -> web.Response:
+        self.left_out.append(request.query.get("not"))
         return web.json_response({"url": f"ws://{request.host}/ws", "node": "scripted"})
 
     async def __aenter__(self) -> "ScriptedServer":

@@ -75,7 +75,16 @@ class Client:
         )
         self._groups = GroupBook(self.api, self._inbox, self._queue, options, draw)
         dispatcher = Dispatcher(self._inbox, self._groups, self._queue)
-        self._session = Session(self._open_socket, dispatcher, self._inbox, self._groups, self._queue, options, draw)
+        self._session = Session(
+            self._open_socket,
+            self._gateways.failed,
+            dispatcher,
+            self._inbox,
+            self._groups,
+            self._queue,
+            options,
+            draw,
+        )
         self._outbox = Outbox(self._session, self._hooks, options, draw)
         self._puller = Puller(self.api, self._inbox, self._queue, agenda, options, draw, on_unknown=self._on_unknown)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="client")

@@ -42,7 +42,7 @@ class Gateways:
         self._node, self._failed = node, None
 
     def failed(self) -> None:
-        """The address did not work: ask for another one."""
+        """The address did not work, or its gateway sent us away: ask for another one."""
         self._failed = self._node or None
 
     def _reachable(self, named: str) -> str:

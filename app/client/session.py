@@ -21,11 +21,12 @@ OpenSocket = Callable[[], Awaitable[Socket]]
 
 
 class Session:
-    """Owns the current socket. `state` is what a status line shows."""
+    """Owns the current socket. `state` is what a status line shows. `on_drained`: the server wants us elsewhere."""
 
     def __init__(
         self,
         open_socket: OpenSocket,
+        on_drained: Callable[[], None],
         dispatcher: Dispatcher,
         inbox: Inbox,
         groups: GroupBook,
@@ -34,6 +35,7 @@ class Session:
         draw: random.Random,
     ) -> None:
         self._open_socket = open_socket
+        self._on_drained = on_drained
         self._dispatcher = dispatcher
         self._inbox = inbox
         self._groups = groups
@@ -82,6 +84,8 @@ class Session:
                 closed = await self._live(socket)
                 if closed.final:
                     raise SessionEnded(closed.code or 0, closed.reason)
+                if closed.code == frames.CLOSE_DRAIN:
+                    self._on_drained()
                 retry_after_ms, self._dispatcher.drain_ms = self._dispatcher.drain_ms, None
                 if isinstance(self._prepare_error, Unauthorized):
                     raise SessionEnded(self._prepare_error.status, self._prepare_error.message)

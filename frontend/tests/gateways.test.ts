@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Http } from "../src/api/client";
 import { Gateways } from "../src/wire/gateways";
-import type { Socket } from "../src/wire/socket";
+import type { Closed, Socket } from "../src/wire/socket";
 
 /** A server that names these gateways in turn; what it was asked, and which addresses were tried. */
 function serving(page: string, named: ({ url: string; node: string } | null)[], refuses: string[] = []) {
@@ -19,9 +19,14 @@ function serving(page: string, named: ({ url: string; node: string } | null)[], 
   const connect = async (url: string) => {
     tried.push(url);
     if (refuses.includes(url)) throw { code: 1006, reason: "" };
-    return { hello: { node: "g" } } as unknown as Socket;
+    const ended = new Promise<Closed>((resolve) => {
+      close = (code) => resolve({ code, reason: "" });
+    });
+    return { hello: { node: "g" }, whenClosed: () => ended } as unknown as Socket;
   };
-  return { gateways: new Gateways(http, new URL(page), connect), asked, tried };
+  let close: (code: number) => void = () => undefined;
+  const end = (code: number) => close(code);
+  return { gateways: new Gateways(http, new URL(page), connect), asked, tried, end };
 }
 
 const ignore = () => undefined;
@@ -36,6 +41,19 @@ test("after a failure another gateway is asked for", async () => {
   await gateways.open(ignore);
   expect(asked).toEqual([{}, { not: "g1" }]);
   expect(tried).toEqual(["wss://g1.example.org/ws", "wss://g2.example.org/ws"]);
+});
+
+test.each([
+  [4000, { not: "g" }],
+  [4002, {}],
+])("after a close with %i it asks with %o", async (code, query) => {
+  const named = { url: "wss://g1.example.org/ws", node: "g" };
+  const { gateways, asked, end } = serving("https://example.org/", [named, named]);
+  await gateways.open(ignore);
+  end(code);
+  await Promise.resolve();
+  await gateways.open(ignore);
+  expect(asked).toEqual([{}, query]);
 });
 
 test("while the API is away the last gateway is tried", async () => {

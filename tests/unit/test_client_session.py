@@ -276,6 +276,8 @@ async def test_comes_back_after_a_close_that_allows_it(server: ScriptedServer, c
         await server.close_all(code)
         await server.connected.wait()
         assert (await client.send("7", "back")).seq == 1
+    # Who was sent away asks for another gateway.
+    assert (server.left_out[-1] is not None) == (code == 4000)
 
 
 @pytest.mark.parametrize("code", [4500, 4501, 4502])

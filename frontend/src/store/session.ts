@@ -103,7 +103,7 @@ export class Session {
   }
 
   private take(event: ServerEvent): void {
-    if (event.type === "drain") this.drainMs = event.retry_after_ms * Math.random();
+    if (event.type === "drain") this.drainMs = event.retry_after_ms;
     this.options.onEvent(event);
   }
 

@@ -9,12 +9,12 @@ export class Waits {
     private readonly random: () => number = Math.random,
   ) {}
 
-  /** Milliseconds to wait now; at least what the server asked for. */
-  next(atLeastMs: number | null = null): number {
+  /** Milliseconds to wait now; never shorter than the server asked, and spread beyond it. */
+  next(askedMs: number | null = null): number {
     const { base_ms, max_ms, jitter } = this.backoff;
     const ceiling = Math.min(max_ms, base_ms * 2 ** Math.min(this.failures, 30));
     this.failures += 1;
-    return Math.max(atLeastMs ?? 0, ceiling * (1 - jitter * this.random()));
+    return (askedMs ?? 0) + ceiling * (1 - jitter * this.random());
   }
 
   reset(): void {

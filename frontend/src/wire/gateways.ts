@@ -1,7 +1,7 @@
-/** Where to open the next WebSocket: at the gateway the server names, at another one after a failure. */
+/** Where to open the next WebSocket: at the gateway the server names, at another one after a failure or when it sent us away. */
 import type { Http } from "../api/client";
 import type { ServerEvent } from "./frames";
-import { Socket } from "./socket";
+import { DRAIN, Socket } from "./socket";
 
 /** An answer that takes longer is not worth it: the last address may work meanwhile. */
 const ASK_MS = 3_000;
@@ -25,8 +25,13 @@ export class Gateways {
     await this.ask();
     try {
       const socket = await this.connect(this.url, onEvent);
-      this.node = socket.hello.node;
+      const node = socket.hello.node;
+      this.node = node;
       this.failed = undefined;
+      socket.whenClosed().then((closed) => {
+        // An api may not know yet that this gateway goes.
+        if (closed.code === DRAIN) this.failed = node;
+      });
       return socket;
     } catch (closed) {
       this.failed = this.node || undefined;

@@ -14,6 +14,9 @@ export interface Closed {
   readonly reason: string;
 }
 
+/** The server wants this connection elsewhere. */
+export const DRAIN = 4000;
+
 /** 4500 to 4999: do not come back. */
 export function isFinal(closed: Closed): boolean {
   return closed.code >= 4500 && closed.code <= 4999;
