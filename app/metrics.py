@@ -42,6 +42,9 @@ class Metrics:
         self.connections_refused = Counter(
             "im_connections_refused", "Attempts to connect that were answered 503", ["reason"], registry=r
         )
+        self.connections_drained = Counter(
+            "im_connections_drained", "Connections asked to go, by cause", ["cause"], registry=r
+        )
         self.frames_in = Counter("im_frames_in", "Frames received from clients", ["type"], registry=r)
         self.frame_errors = Counter("im_frame_errors", "Error frames sent", ["code"], registry=r)
 

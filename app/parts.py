@@ -223,7 +223,17 @@ class Parts:
         if registry is None:
             return None
         peers = None if self.grpc is None else self.grpc.peers()
-        return Membership(registry, self.settings.cluster, self.metrics, self.readiness, peers=peers)
+        return Membership(
+            registry,
+            self.settings.cluster,
+            self.metrics,
+            self.readiness,
+            peers=peers,
+            on_isolated=self._let_everybody_go,
+        )
+
+    def _let_everybody_go(self) -> None:
+        self.gateway.isolation.begin()
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -334,7 +344,7 @@ class Parts:
             lambda hub: interest_of(self.settings, self.redis, self.node_id, hub),
             node_id=self.node_id,
             boot_id=self.boot_id,
-            registered=lambda: self.membership is None or self.membership.accepting,
+            membership=self.membership,
         )
 
     @cached_property

@@ -134,6 +134,11 @@ async def sending(parts: Parts) -> AsyncIterator[None]:
     parts.supervisor.spawn(parts.messages.producer.watch(), "producer_watch")
     parts.supervisor.spawn(parts.notices.run(), "notices")
     yield
+    try:
+        async with asyncio.timeout(STOP_S):
+            await parts.messages.producer.flush()
+    except TimeoutError:
+        log.warning("sends_lost_at_shutdown")
 
 
 @asynccontextmanager
@@ -223,10 +228,15 @@ async def _nothing(_: Parts) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a role serves: lifetimes, what is added to the application, and what ends before its running requests are waited for."""
+    """What a role serves: lifetimes, and what is added to the application.
+
+    At the end `drain` comes first, while everything is still served, and only when the end is no failure; then `close`, before running
+    requests are waited for.
+    """
 
     lifetimes: tuple[Lifetime, ...]
     serve: Callable[[web.Application, Parts], None] = lambda *_: None
+    drain: Callable[[Parts], Awaitable[None]] = _nothing
     close: Callable[[Parts], Awaitable[None]] = _nothing
 
 
@@ -243,12 +253,28 @@ def _serve_sockets(app: web.Application, parts: Parts) -> None:
     app.add_routes(parts.gateway.endpoint.routes())
 
 
+async def _drain_sockets(parts: Parts) -> None:
+    gateway, directory, o = parts.gateway, parts.directory, parts.settings.gateway
+    await _take_no_more(parts)
+    # Where there is no other gateway they wait for this one to come back: the sooner the better.
+    within_s = o.drain_s if directory.has_others(parts.node_id) else 0.0
+    await gateway.drainer.drain("shutdown", list(gateway.hub.connections), within_s)
+
+
 async def _close_sockets(parts: Parts) -> None:
-    parts.gateway.endpoint.accepting = False
-    if parts.membership is not None:
-        # Whoever is closed now asks where to go.
-        await parts.membership.drain()
+    await _take_no_more(parts)
     await parts.gateway.closer.close_all(parts.gateway.hub, STOP_S)
+
+
+async def _take_no_more(parts: Parts) -> None:
+    endpoint = parts.gateway.endpoint
+    if not endpoint.accepting:
+        return
+    endpoint.accepting = False
+    parts.readiness.expect("gateway", "draining: connections are asked to go, and no new ones are taken")
+    if parts.membership is not None:
+        # Whoever is asked to go asks where to.
+        await parts.membership.drain()
 
 
 COMMON = Feature((stores,), _serve_health)
@@ -257,7 +283,7 @@ ANSWERED = Feature((answered, way_up))
 FAN_OUT = Feature((fanning_out, way_up))
 CONSUMER = Feature((consuming, indexing))
 API = Feature((sending,), _serve_api)
-GATEWAY = Feature((sending, sockets, called, registered), _serve_sockets, _close_sockets)
+GATEWAY = Feature((sending, sockets, called, registered), _serve_sockets, _drain_sockets, _close_sockets)
 WATCHING = Feature((watching,))
 PUSHING = Feature((pushing,))
 
@@ -306,6 +332,13 @@ def build_app(
 
     app.on_shutdown.append(close)
     return app
+
+
+async def drain(app: web.Application) -> None:
+    """The first step to an orderly end, while everything is still served: users go elsewhere. Bounded by `gateway.drain_s`."""
+    parts = app[PARTS]
+    for feature in ROLES[parts.settings.role]:
+        await feature.drain(parts)
 
 
 def _during(lifetime: Lifetime, parts: Parts) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -161,6 +161,10 @@ class Cluster(Section):
     timeout_s: Seconds
     startup_wait_s: Wait
     virtual_nodes: Annotated[int, Field(ge=1, le=4096)]
+    move_users: bool
+    move_settle_s: Wait
+    move_over_s: Wait
+    isolated_drain_s: Wait
 
 
 class Grpc(Section):
@@ -335,6 +339,9 @@ class Gateway(Section):
     buffer_bytes: Count
     slow_close_s: Seconds
     close_timeout_s: Seconds
+    drain_s: Wait
+    drain_answers_s: Wait
+    drain_retry_ms: Count
     large_group_members: Count
     held_frames_max: Count
     pull_within_ms: Count

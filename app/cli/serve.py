@@ -19,7 +19,7 @@ from app.cli.show import public_url
 from app.cli.stores import check_folder, explained, open_stores
 from app.lifecycle import Readiness
 from app.metrics import Metrics
-from app.roles import build_app
+from app.roles import build_app, drain
 from app.sections import Collector
 from app.settings import Settings
 from app.web.deadline import HeaderDeadline
@@ -102,6 +102,7 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         step("Starting the application …")
         app = build_app(settings, stop=stop.on_failure, readiness=readiness, metrics=metrics)
         await _listen(stack, app, public, settings, "IM_HTTP")
+        stack.push_async_callback(_drain, app, stop)
         _settle_collector(settings.collector)
         address = public_url(settings.http)
         readiness.clear("process")
@@ -142,6 +143,12 @@ async def _listen(
         host, port = listener.getsockname()[:2]
         raise refusal(error, host, port, variables) from None
     stack.callback(server.close)
+
+
+async def _drain(app: web.Application, stop: Stop) -> None:
+    """While everything is still served; but what is half dead does not get better by waiting."""
+    if stop.exit_code == 0:
+        await drain(app)
 
 
 async def _clean_up(runner: web.AppRunner, timeout_s: float) -> None:

@@ -19,6 +19,10 @@ class Directory(ABC):
         No URL: where the caller asked. No node: there is none now, and the URL is that of a proxy or nothing.
         """
 
+    def has_others(self, node_id: str) -> bool:
+        """Whether there is another gateway than this one."""
+        return self.place_of(0, not_node=node_id)[1] not in ("", node_id)
+
     @abstractmethod
     def origins(self) -> Sequence[str]:
         """`scheme://host:port` of each gateway, sorted."""

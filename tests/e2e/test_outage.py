@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
+from tests.cable import cable_to
 from tests.e2e.conftest import WITH_WEB, NewPerson
 from tests.e2e.person import WITHOUT_SERVER, Person
-from tests.e2e.proxy import cable_to
 from tests.faults.process import ServerProcess, a_server
 
 CUT_S = 30

@@ -30,6 +30,8 @@ DRAINED_S = 20.0 * PATIENCE
 """The same after a store was away."""
 BACK_S = 10.0 * PATIENCE
 """After the death of a gateway everybody is connected again."""
+GRACE_S = 30.0 * PATIENCE
+"""What Kubernetes gives a process to end."""
 ALSO_S = 0.5
 NOTICED_S = 15.0 * PATIENCE
 GROWTH_MAX_MB = 100.0
@@ -114,6 +116,21 @@ async def kill_gateway(ground: Ground) -> float:
     await asyncio.sleep(0.1)
     await ground.load.until_online(BACK_S)
     took_s = time.monotonic() - since
+    await ground.answered(RECOVERED_S)
+    await node.start()
+    return took_s
+
+
+async def end_gateway(ground: Ground) -> float:
+    """SIGTERM to one of the gateways; its people go one after the other, and it ends in order."""
+    node = ground.any_of("gateway")
+    await ground.busy()
+    node.signal(signal.SIGTERM)
+    since = time.monotonic()
+    code = await node.ended(GRACE_S)
+    assert code == 0, f"exit code {code}: {node.tail()}"
+    took_s = time.monotonic() - since
+    await ground.load.until_online(BACK_S)
     await ground.answered(RECOVERED_S)
     await node.start()
     return took_s
@@ -337,6 +354,7 @@ HARMS: Mapping[str, Harm] = {
     "killed before publishing": Harm(crash("before_publish"), 20, 0, RECOVERED_S),
     "killed before the position": Harm(crash("before_position"), 20, 1, RECOVERED_S, short_only="redis_streams"),
     "gateway killed": Harm(kill_gateway, 20, 1, BACK_S, "until everybody was connected again"),
+    "gateway told to end": Harm(end_gateway, 10, 1, GRACE_S, "until it had ended in order", short_only="redis_streams"),
     "Redis restarted empty": Harm(empty_redis, 20, 1, DRAINED_S, short_only="redis_streams"),
     "Redis frozen": Harm(freeze_redis, 3, 0, DRAINED_S, away_s=OUTAGE_S),
     "PostgreSQL frozen": Harm(freeze_postgres, 3, 1, DRAINED_S, away_s=OUTAGE_S, short_only="redis_streams"),

@@ -28,6 +28,7 @@ ENVIRONMENT = {
     # A frozen store looks like a slow one until a command times out.
     "IM_POSTGRES__COMMAND_TIMEOUT_S": "1.5",
     "IM_REDIS__COMMAND_TIMEOUT_S": "1",
+    **({} if FULL else {"IM_GATEWAY__DRAIN_S": "5"}),
     **LIMITS,
 }
 GROUP_DELIVERY = {"redis_streams": "routed", "kafka": "broadcast"}

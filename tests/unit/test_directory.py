@@ -62,3 +62,16 @@ def test_a_process_that_was_never_told_its_address_names_no_origin() -> None:
     directory = ListDirectory({"only": ""})
     assert directory.place_of(7) == ("", "only")
     assert directory.origins() == []
+
+
+def test_whether_there_is_another_gateway() -> None:
+    assert ListDirectory(NODES).has_others("g1")
+    assert not ListDirectory({"only": "ws://x/ws"}).has_others("only")
+    directory = RingDirectory("wss://proxy/ws", [])
+    assert not directory.has_others("a")
+    directory.on_ring(Ring([], 64), Ring([node("a")], 64))
+    assert not directory.has_others("a")
+    # The one that asks may have left the ring, or still stand on it.
+    assert directory.has_others("b")
+    directory.on_ring(Ring([], 64), Ring([node("a"), node("b")], 64))
+    assert directory.has_others("a")

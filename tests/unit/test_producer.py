@@ -112,3 +112,17 @@ async def test_what_no_log_may_raise_ends_the_producer() -> None:
         broker.stuck[0][0].set_exception(ValueError("a bug"))
         with pytest.raises(ValueError, match="a bug"):
             await running
+
+
+async def test_at_the_end_everything_taken_in_gets_into_the_log() -> None:
+    broker, writer = StuckLog(), Writer()
+    broker.stuck[0] = []
+    async with sending(broker, writer) as producer:
+        producer.submit(_draft(broker, 0, 1), writer, 1)
+        producer.submit(_draft(broker, 1, 2), writer, 2)
+        flushing = asyncio.create_task(producer.flush())
+        await _waiting(broker, 1, 1)
+        assert not flushing.done()
+        broker.stuck[0][0].set_result(None)
+        async with asyncio.timeout(5):
+            await flushing

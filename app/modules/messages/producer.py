@@ -22,6 +22,7 @@ from app.protocol.magpie_pb2 import Answer, Origin
 log = structlog.get_logger(__name__)
 
 TIMEOUT_SWEEP_S = 0.25
+FLUSH_LOOK_S = 0.02
 MIN_RETRY_MS, MAX_RETRY_MS = 100, 10_000
 
 
@@ -171,6 +172,11 @@ class MessageProducer:
             # Taken only now: they are older than the batch, even when they were lost while it waited.
             again, self._again = self._again, []
             await self._append([*(pending for pending in again if pending.number in self._pending), *granted])
+
+    async def flush(self) -> None:
+        """Wait until everything taken in stands in the log or was refused; `run` goes on meanwhile. Nothing new should come."""
+        while not all(pending.appended for pending in self._pending.values()):  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(FLUSH_LOOK_S)
 
     async def watch(self) -> None:
         """Answer sends whose time is over, and measure the ack rate, until cancelled."""

@@ -59,7 +59,7 @@ class Connection:
     __slots__ = (
         "_buffer_bytes", "_bytes_while_slow", "_held", "_held_max", "_held_groups", "_metrics", "_missed", "_outbox", "_outlet", "_queued",
         "_transport", "closing", "focus", "frame_tokens", "groups", "joined", "last_ping", "last_seen",
-        "number", "principal", "slow_since", "unacked", "ws",
+        "leaving", "number", "principal", "slow_since", "unacked", "ws",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,8 @@ class Connection:
         """Whether its session and its groups were read: before, nothing is pushed to it."""
         self.focus: int | None = None
         self.closing = False
+        self.leaving = False
+        """Asked to go: what it sends from now on is left to its next connection, which sends again what was not answered."""
         self.unacked = 0
         self.last_seen = self.last_ping = monotonic()
         self.slow_since: float | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.cluster.membership import Membership
 from app.delivery.interest import Interest, hold_nothing
 from app.delivery.publisher import Publisher
 from app.metrics import Metrics
@@ -17,9 +18,11 @@ from app.web.gateway import loader, repair
 from app.web.gateway.admission import Admission
 from app.web.gateway.commands import Commands
 from app.web.gateway.devices import NewestOnly
+from app.web.gateway.drain import Drainer
 from app.web.gateway.hub import FanOut, Hub
 from app.web.gateway.loader import Loader
 from app.web.gateway.local_users import LocalUsers
+from app.web.gateway.moving import Isolation, Mover
 from app.web.gateway.notices import Notices
 from app.web.gateway.repair import Repairer
 from app.web.gateway.sweeper import Closer, Sweeper
@@ -38,6 +41,10 @@ class GatewayFeature:
     admission: Admission
     endpoint: Gateway
     closer: Closer
+    drainer: Drainer
+    isolation: Isolation
+    mover: Mover | None
+    """None: users stay where they are."""
     sweeper: Sweeper
     repairer: Repairer
     users: LocalUsers
@@ -48,6 +55,7 @@ class GatewayFeature:
         """The background tasks, by name."""
         loops = {
             "closer": self.closer.run,
+            "isolation": self.isolation.run,
             "sweeper": self.sweeper.run,
             "repairer": self.repairer.run,
             "local_users": self.users.run,
@@ -56,6 +64,8 @@ class GatewayFeature:
             loops["newest_only"] = self.newest.run
         if self.interest is not None:
             loops["interest"] = self.interest.run
+        if self.mover is not None:
+            loops["mover"] = self.mover.run
         return loops
 
 
@@ -74,9 +84,11 @@ def gateway_feature(
     *,
     node_id: str,
     boot_id: str,
-    registered: Callable[[], bool],
+    membership: Membership | None,
 ) -> GatewayFeature:
-    """Build everything from its parts; does no I/O. `interest_in` the groups of a hub: None where everything goes to all."""
+    """Build everything from its parts; does no I/O. Without a `membership` there is no cluster, or a list of gateways. `interest_in` the
+    groups of a hub: None where everything goes to all.
+    """
     o = settings.gateway
     closer = Closer(metrics, o.close_timeout_s)
     fan_out = FanOut(
@@ -115,6 +127,10 @@ def gateway_feature(
         frames_per_second=settings.limits.frames_per_second,
     )
     admission = Admission(o, metrics)
+
+    def accepting() -> bool:
+        return membership is None or membership.accepting
+
     endpoint = Gateway(
         authenticate,
         admission,
@@ -126,7 +142,7 @@ def gateway_feature(
         messages.repository.epoch,
         hello_of(settings, node_id),
         limits,
-        registered,
+        accepting,
     )
     sweeper = Sweeper(
         hub,
@@ -143,7 +159,33 @@ def gateway_feature(
         users.elsewhere = newest.tell_again
         hub.watchers.append(newest)
     repairer = Repairer(hub, groups.states, sessions, hold, metrics)
-    return GatewayFeature(hub, admission, endpoint, closer, sweeper, repairer, users, newest, interest)
+    drainer = Drainer(
+        hub,
+        closer,
+        metrics,
+        answers_s=o.drain_answers_s,
+        close_timeout_s=o.close_timeout_s,
+        retry_ms=o.drain_retry_ms,
+        admission_per_second=o.admission_per_second,
+    )
+    mover = None
+    if membership is not None and settings.cluster.move_users:
+        mover = Mover(hub, drainer, membership, node_id, settings.cluster)
+        membership.subscribe(mover.on_ring)
+    return GatewayFeature(
+        hub,
+        admission,
+        endpoint,
+        closer,
+        drainer,
+        Isolation(hub, drainer, accepting, settings.cluster.isolated_drain_s),
+        mover,
+        sweeper,
+        repairer,
+        users,
+        newest,
+        interest,
+    )
 
 
 def hello_of(settings: Settings, node_id: str) -> dict[str, object]:

@@ -149,7 +149,7 @@ class Gateway:
             message = await ws.receive()
             connection.last_seen = monotonic()
             if message.type is WSMsgType.TEXT:
-                if not connection.closing:
+                if not (connection.closing or connection.leaving):
                     await self._commands.dispatch(connection, message.data)
             elif message.type is WSMsgType.PING:
                 connection.pong(message.data)

@@ -1,18 +1,22 @@
 """A network that can be cut: what connects here reaches the server, until it does not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 class Cable:
-    """Between a browser and a server. Cut, it neither breaks connections nor carries anything: as a lost radio link does."""
+    """Between somebody and a server. Cut, it neither breaks connections nor carries anything: as a lost radio link does."""
 
-    def __init__(self, port: int) -> None:
-        self._server_port = port
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
         self._whole = asyncio.Event()
         self._whole.set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.port = 0
 
     @property
@@ -29,8 +33,15 @@ class Cable:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Somebody plugs in."""
-        await self._whole.wait()
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+        waiting = asyncio.create_task(self._whole.wait(), name="cable")
+        self._tasks.add(waiting)
+        # Not awaited itself: the streams of Python 3.11 complain of a callback that is cancelled.
+        await asyncio.wait({waiting})
+        self._tasks.discard(waiting)
+        if waiting.cancelled():
+            writer.close()
+            return
+        from_server, to_server = await self._dial()
         for source, sink in ((reader, to_server), (from_server, writer)):
             task = asyncio.create_task(self._carry(source, sink))
             self._tasks.add(task)
@@ -51,9 +62,13 @@ class Cable:
 
 
 @asynccontextmanager
-async def cable_to(port: int) -> AsyncIterator[Cable]:
-    """A cable to the server on this port."""
-    cable = Cable(port)
+async def cable_to(server: int | str) -> AsyncIterator[Cable]:
+    """A cable to the server on this port, or at the path of its Unix socket."""
+    cable = Cable(
+        partial(asyncio.open_unix_connection, server)
+        if isinstance(server, str)
+        else partial(asyncio.open_connection, "127.0.0.1", server)
+    )
     listener = await asyncio.start_server(cable.connected, "127.0.0.1", 0)
     cable.port = listener.sockets[0].getsockname()[1]
     try:
