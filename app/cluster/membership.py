@@ -187,7 +187,7 @@ class Membership:
             return
         self._deserted = False
         if up != self.ring.nodes:
-            old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes)
+            old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes, self.ring)
             log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
             for listener in self._listeners:
                 listener(old, self.ring)

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.cluster import ring as ring_module
 from app.cluster.base import Node
 from app.cluster.ring import Ring
 from tests.contract.registries import node
@@ -102,3 +104,33 @@ def test_every_process_and_every_version_agrees() -> None:
     full = ring(*(node(f"gateway-{number}") for number in range(5)))
     found = [place.node_id[-1] for user in range(1, 41) if (place := full.node_of(user << 22))]
     assert "".join(found) == "4413114120330011230441123344313032410000"
+
+
+few = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 3), max_size=6)
+
+
+@pytest.mark.parametrize("circle", [1 << 64, 1 << 32, 1 << 11])
+@chosen
+@given(history=st.lists(few, min_size=2, max_size=6))
+def test_however_a_ring_came_to_be_it_is_the_same(circle: int, history: list[dict[str, int]]) -> None:
+    plain = ring_module._points
+
+    def narrow(node_id: str, count: int) -> list[int]:
+        # On a small circle points of two nodes meet.
+        return list({point % circle: None for point in plain(node_id, count)})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ring_module, "_points", narrow)
+        made = Ring([], 16)
+        for state in history:
+            nodes = [node(name, weight=weight) for name, weight in state.items()]
+            made, anew = Ring(nodes, 16, made), Ring(nodes, 16)
+            assert made.circle.owners == anew.circle.owners
+            assert made.circle.points == anew.circle.points
+
+
+def test_a_node_that_changed_otherwise_is_the_new_one_on_the_old_ring() -> None:
+    old = ring(node("a"), node("b"))
+    new = Ring([node("a", "another"), node("b")], POINTS, old)
+    assert places(new) == places(old)
+    assert {each.boot_id for user in USERS if (each := new.node_of(user)) and each.node_id == "a"} == {"another"}
