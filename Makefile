@@ -35,9 +35,9 @@ cluster: venv ## a small cluster on this machine: api, gateways, consumers; ARGS
 	@scripts/web
 	@$(PY) -m local $(ARGS)
 
-faults: venv ## kill, cut and empty things many times; BROKER=kafka or redis_streams for a cluster, FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
-	@FAULTS=full $(PY) -m pytest $(if $(BROKER),tests/faults/test_cluster.py,tests/faults --ignore tests/faults/test_cluster.py) -o log_cli=true -o log_cli_level=INFO $(ARGS)
-	@$(if $(BROKER),FAULTS=full $(PY) -m tests.faults.results)
+faults: venv ## kill, cut and empty things many times; BROKER=kafka or redis_streams for a cluster, REGISTRY=redis or etcd for its gateways, FAULTS_SEED=7 repeats a run, ARGS="-k cut" picks
+	@FAULTS=full $(PY) -m pytest $(or $(if $(BROKER),tests/faults/test_cluster.py),$(if $(REGISTRY),tests/faults/test_gateways.py),tests/faults --ignore tests/faults/test_cluster.py --ignore tests/faults/test_gateways.py) -o log_cli=true -o log_cli_level=INFO $(ARGS)
+	@$(if $(BROKER)$(REGISTRY),FAULTS=full $(PY) -m tests.faults.results)
 
 cover: venv web ## all tests, and which lines of app they run
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report term --cov-report html $(ARGS)

@@ -41,7 +41,11 @@ class Cable:
         if waiting.cancelled():
             writer.close()
             return
-        from_server, to_server = await self._dial()
+        try:
+            from_server, to_server = await self._dial()
+        except OSError:
+            writer.close()
+            return
         for source, sink in ((reader, to_server), (from_server, writer)):
             task = asyncio.create_task(self._carry(source, sink))
             self._tasks.add(task)

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from app.protocol.magpie_pb2 import Origin
 from app.settings import load as load_settings
 from local.cluster import Cluster
 from local.node import Node
+from tests.cable import Cable
 from tests.faults.conftest import PATIENCE
 from tests.faults.load import Load
 from tests.faults.process import freeze, thaw
@@ -53,11 +54,13 @@ class Ground:
     """How long a store stays away after it was noticed."""
     grown_mb: float = 0.0
     """How much a gateway's memory grew during an outage, at most."""
+    cables: Sequence[Cable] = ()
+    """Between one gateway and its stores."""
 
     @asynccontextmanager
     async def watching_memory(self) -> AsyncIterator[None]:
         """Gateways hold or refuse what comes during an outage; they must not pile it up."""
-        gateways = [psutil.Process(node.pid) for node in self.cluster.of_role("gateway")]
+        gateways = [psutil.Process(node.pid) for node in self.cluster.of_role("gateway") if node.running]
         before = [gateway.memory_info().rss for gateway in gateways]
         yield
         for gateway, rss in zip(gateways, before, strict=True):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -31,6 +32,8 @@ DRAIN_S = 30.0
 """A fault may have left up to ten seconds of unanswered sends; then they are repeated."""
 SEEN_S = 17.0
 """Beyond the 15 s of the contract, so that the checker can tell unseen from not yet."""
+ONLINE_S = 60.0
+"""Thousands come in through one proxy."""
 READ_S = 60.0
 READERS = 8
 LOOK_S = 0.02
@@ -102,6 +105,12 @@ class Load:
         """Wait until every member has resumed."""
         async with asyncio.timeout(within_s):
             while not all(member.online for member in self.members):
+                await asyncio.sleep(LOOK_S)
+
+    async def until_offline(self, within_s: float) -> None:
+        """Wait until nobody is connected."""
+        async with asyncio.timeout(within_s):
+            while any(member.online for member in self.members):
                 await asyncio.sleep(LOOK_S)
 
     async def until_acked(self, more: int, within_s: float) -> None:
@@ -215,20 +224,22 @@ class Size:
     rate: float
 
     @classmethod
-    def of_environment(cls) -> Self:
-        """Raises ValueError."""
-        usual = "200,10,1,500" if os.environ.get("FAULTS") == "full" else "24,8,2,120"
+    def of_environment(cls, full: str = "200,10,1,500") -> Self:
+        """`full` is for the full form. Raises ValueError."""
+        usual = full if os.environ.get("FAULTS") == "full" else "24,8,2,120"
         users, group_size, groups_per_user, rate = (os.environ.get("FAULTS_LOAD") or usual).split(",")
         return cls(int(users), int(group_size), int(groups_per_user), float(rate))
 
 
 @asynccontextmanager
-async def loading(server: Served, path: Path, *, seed: int) -> AsyncIterator[Load]:
-    """Run a load while the block does harm; after it everything is drained, read and judged.
+async def loading(
+    server: Served, path: Path, *, seed: int, size: Size | None = None, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[Load]:
+    """Run a load while the block does harm; after it everything is drained, read and judged. `trust` is for https.
 
     Fails the test when there is an anomaly; the history stays in `path`.
     """
-    size = Size.of_environment()
+    size = size or Size.of_environment()
     shape = Shape(
         users=size.users,
         group_size=size.group_size,
@@ -241,14 +252,14 @@ async def loading(server: Served, path: Path, *, seed: int) -> AsyncIterator[Loa
     tally = Tally()
     with Recorder(path) as recorder:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=20)
+            connector=aiohttp.TCPConnector(limit=0, ssl=trust or True), timeout=aiohttp.ClientTimeout(total=20)
         ) as http:
             place = Place(server.url, http, recorder, tally)
             members = [Member(p.user_id, p.token, p.groups, place, seed) for p in people]
             load = Load(server, place, members, size.rate, seed)
             tasks = [asyncio.create_task(member.run()) for member in members]
             try:
-                await load.until_online(20)
+                await load.until_online(ONLINE_S)
                 tasks.append(asyncio.create_task(load.traffic()))
                 yield load
                 drained_s = await load.drain()

@@ -17,13 +17,14 @@ from app.protocol.frames import SUBPROTOCOL
 from bench.history import digest
 from tests.faults.inbox import Inbox
 from tests.faults.tally import Place
-from tests.faults.wire import FRAME, Frame
+from tests.faults.wire import FRAME, Backoff, Frame
 
 BACKOFF_S = 0.3
 """Longest wait between two tries; short, so that a server meets its load as soon as it is back."""
 IN_FLIGHT_MAX = 32
 """Half of what the server allows a connection."""
 OUTBOX_MAX = 500
+DOUBLINGS_MAX = 10
 HELLO_S = 15.0
 PING_S = 10.0
 REPEAT = {"busy", "rate_limited", "timeout", "internal"}
@@ -53,6 +54,10 @@ class Member:
         self.outbox: dict[str, Outgoing] = {}
         """In the order of sending."""
         self.online = False
+        self.node = ""
+        """Where it is connected, or was last."""
+        self.patient = False
+        """Comes back as `hello.backoff` says; else as fast as it can."""
         self.headers = {"Authorization": f"Bearer {token}"}
         self._place = place
         self._in_flight: dict[int, Outgoing] = {}
@@ -65,6 +70,8 @@ class Member:
         self._node = ""
         self._failed: str | None = None
         """A node that did not let us in."""
+        self._backoff = Backoff(0, 0)
+        self._tries = 0
 
     def send(self, group: int, client_msg_id: str, body: str) -> bool:
         """Send as soon as there is a connection; False when too many wait already."""
@@ -92,7 +99,20 @@ class Member:
                         self._place.tally.broken.append(f"{self.name} was refused with {error.status}")
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     pass
-                await asyncio.sleep(BACKOFF_S * self._chance.random())
+                await asyncio.sleep(self._wait_s() * self._chance.random())
+
+    def _wait_s(self) -> float:
+        """The longest wait before the next try."""
+        self._tries += 1
+        if not self.patient:
+            return BACKOFF_S
+        return min(self._backoff.base_ms << min(self._tries, DOUBLINGS_MAX), self._backoff.max_ms) / 1000
+
+    async def place(self) -> str:
+        """The node of the gateway that an api names now. Raises aiohttp errors."""
+        async with self._place.http.get(f"{self._place.url}/api/v1/gateway", headers=self.headers) as answer:
+            answer.raise_for_status()
+            return str((await answer.json())["node"])
 
     async def _ask_where(self) -> None:
         """Which gateway to try; while nobody answers, the last one."""
@@ -116,7 +136,9 @@ class Member:
         if frame.type is not aiohttp.WSMsgType.TEXT:
             return
         place, inbox = self._place, self.inbox
-        epoch = FRAME.decode(frame.data).epoch
+        hello = FRAME.decode(frame.data)
+        self.node, self._backoff, self._tries = hello.node, hello.backoff or self._backoff, 0
+        epoch = hello.epoch
         if self._epoch and epoch != self._epoch:
             place.tally.broken.append(f"{self.name} was told to forget its cursors")
         self._epoch = epoch

@@ -11,20 +11,48 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.settings import ROOT
-from tests.faults.harms import HARMS, OUTAGE_S
+from tests.faults.gateway_harms import GATEWAY_HARMS
+from tests.faults.harms import HARMS, OUTAGE_S, Harm
 
 FOLDER = ROOT / ".data" / "faults"
 REPORT = ROOT / "docs" / "faults-report.md"
 OUTAGE = OUTAGE_S[0]
-BROKERS = {"redis_streams": "Redis Streams", "kafka": "Kafka"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where rows are done."""
+
+    title: str
+    command: str
+    harms: Mapping[str, Harm]
+
+
+STAGES: Mapping[str, Stage] = {
+    **{
+        broker: Stage(
+            title,
+            f"make faults BROKER={broker}",
+            {row: harm for row, harm in HARMS.items() if harm.only in ("", broker)},
+        )
+        for broker, title in {"redis_streams": "Redis Streams", "kafka": "Kafka"}.items()
+    },
+    **{
+        f"registry_{registry}": Stage(
+            f"Gateways behind Nginx, registered in {title}", f"make faults REGISTRY={registry}", GATEWAY_HARMS
+        )
+        for registry, title in {"redis": "Redis", "etcd": "etcd"}.items()
+    },
+}
 
 
 @dataclass(frozen=True)
 class Result:
-    """One row on one broker, after it passed. Times in seconds."""
+    """One row on one stage, after it passed. Times in seconds."""
 
     row: str
     broker: str
+    """The name of the stage."""
     seed: int
     commit: str
     times: list[float]
@@ -46,10 +74,10 @@ class Result:
         self.file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
-def kept(broker: str) -> Iterator[Result]:
-    """The results of a broker, in the order of `HARMS`."""
-    for row in HARMS:
-        file = FOLDER / broker / f"{row.replace(' ', '-')}.json"
+def kept(stage: str) -> Iterator[Result]:
+    """The results of a stage, in the order of its harms."""
+    for row in STAGES[stage].harms:
+        file = FOLDER / stage / f"{row.replace(' ', '-')}.json"
         if file.exists():
             yield Result(**json.loads(file.read_text()))
 
@@ -63,13 +91,13 @@ def current_commit() -> str:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown rows of one broker."""
+    """Markdown rows of one stage."""
     lines = [
         "| harm | times | anomalies | recovered after, median / longest | limit | acked | sent again | seed |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
-        harm = HARMS[r.row]
+        harm = STAGES[r.broker].harms[r.row]
         median, longest = statistics.median(r.times), max(r.times)
         notes = [] if harm.measure.startswith("until everything") else [harm.measure]
         notes += (
@@ -87,10 +115,11 @@ def table(results: Sequence[Result]) -> str:
 
 HEAD = """# Faults in a cluster: the report
 
-Made by `python -m tests.faults.results` from full runs of `make faults BROKER=redis_streams` and `make faults BROKER=kafka` on a machine
-with 2 cores that ran everything: PostgreSQL, Valkey, Kafka, one api, two gateways, three consumers, and the load of 200 members in 20
-groups who write 500 messages a second in all. [Faults](faults.md) explains load, checker and anomalies;
-`make faults BROKER=… FAULTS_SEED=…` repeats a run.
+Made by `python -m tests.faults.results` from full runs on a machine with 2 cores that ran everything, PostgreSQL, Valkey and the load
+included. For the brokers: one api, two gateways, three consumers, Kafka where it is tried, and 200 members in 20 groups who write 500
+messages a second in all. For the gateways: one api, four gateways and a fifth that comes and goes, one consumer, Redis Streams, Nginx with
+TLS before everything, and 4,000 members in 400 groups who write 200 messages a second. [Faults](faults.md) explains load, checker and
+anomalies; `FAULTS_SEED=…` beside the command repeats a run.
 
 A row is here only if nobody lost, doubled, reordered or missed anything: lost, duplicate, reorder, divergent, gap, phantom, aborted and
 unseen all 0, and every member's push, pull and final history agree. Unless a row says otherwise, the time is that from the harm (or, for
@@ -101,17 +130,18 @@ what was frozen, its end) until every message that waited at that moment was ans
 def write_report() -> None:
     """Write docs/faults-report.md."""
     parts = [HEAD]
-    for broker, name in BROKERS.items():
-        results = list(kept(broker))
+    for name, stage in STAGES.items():
+        results = list(kept(name))
         if results:
             commits = ", ".join(dict.fromkeys(r.commit for r in results))
             minutes = sum(r.lasted_s for r in results) / 60
             events = sum(r.events for r in results)
             done = {result.row for result in results}
-            left = [row for row, harm in HARMS.items() if row not in done and harm.only in ("", broker)]
+            left = [row for row in stage.harms if row not in done]
             missing = f"\n**Not run yet:** {', '.join(left)}.\n" if left else ""
             parts.append(
-                f"## {name}\n\nCommit {commits}; {minutes:.0f} minutes; {events:,} recorded events.\n\n{table(results)}\n{missing}"
+                f"## {stage.title}\n\n`{stage.command}`, commit {commits}; {minutes:.0f} minutes; {events:,} recorded events."
+                f"\n\n{table(results)}\n{missing}"
             )
     REPORT.write_text("\n".join(parts))
 

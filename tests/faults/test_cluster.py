@@ -3,13 +3,8 @@
 The short form does a little of everything in one load for each broker. The full form, `make faults BROKER=…`, is a test for each row.
 """
 
-import asyncio
-import logging
 import os
-import shutil
-import time
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -17,10 +12,11 @@ import pytest_asyncio
 from app.errors import ConfigError
 from local.cluster import Broker, Cluster, Shape, cluster
 from tests.faults.conftest import FULL, Trial
-from tests.faults.harms import HARMS, Ground, Harm
-from tests.faults.load import Load, loading
+from tests.faults.harms import HARMS, Harm
+from tests.faults.load import loading
 from tests.faults.process import LIMITS
-from tests.faults.results import BROKERS, FOLDER, Result, current_commit, kept
+from tests.faults.results import STAGES
+from tests.faults.rows import ROW_S, do, do_row, skip_what_passed
 from tests.services import OPTIONS, server_folder
 
 ENVIRONMENT = {
@@ -33,8 +29,6 @@ ENVIRONMENT = {
 }
 GROUP_DELIVERY = {"redis_streams": "routed", "kafka": "broadcast"}
 """Each with one of the brokers: delivery knows nothing of them."""
-ROW_S = 1800
-log = logging.getLogger("faults")
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(ROW_S)]
 
@@ -59,21 +53,7 @@ async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
         except ConfigError as error:
             if os.environ.get("CI"):
                 raise
-            pytest.skip(f"{BROKERS[request.param]} cannot be tried here: {error}")
-
-
-async def done(
-    harm: Harm, cluster: Cluster, load: Load, trial: Trial, *, row: str, times: int
-) -> tuple[list[float], float]:
-    """Do it so often; the seconds until recovery of each, and by how many MB a gateway grew in an outage."""
-    broker = "kafka" if cluster.kafka else "redis_streams"
-    ground = Ground(cluster, load, trial.chance, broker, harm.away_s[0 if FULL else 1])
-    took = []
-    for number in range(times):
-        took.append(await harm.once(ground))
-        log.info("%s: %s %d/%d: %.1f s %s", broker, row, number + 1, times, took[-1], harm.measure)
-        assert took[-1] <= harm.limit_s, f"{row}: {took[-1]:.1f} s, at most {harm.limit_s:g} s; {load.summary()}"
-    return took, ground.grown_mb
+            pytest.skip(f"{STAGES[request.param].title} cannot be tried here: {error}")
 
 
 def rows(broker: str) -> Iterable[tuple[str, Harm]]:
@@ -89,7 +69,7 @@ async def test_a_cluster_keeps_the_contract_through_a_little_of_everything(groun
         for row, harm in rows(broker):
             if harm.short_only not in ("", broker):
                 continue
-            await done(harm, ground, load, trial, row=row, times=harm.short)
+            await do(harm, ground, load, trial, row=row, times=harm.short)
 
 
 @pytest.mark.full_form
@@ -100,36 +80,9 @@ async def test_a_cluster_keeps_the_contract(ground: Cluster, trial: Trial, row: 
     harm = HARMS[row]
     if harm.only not in ("", broker):
         pytest.skip(f"is about {harm.only}")
-    if any(result.row == row for result in kept(broker)) and not os.environ.get("FAULTS_AGAIN"):
-        pytest.skip(f"passed before, see {FOLDER}; FAULTS_AGAIN=1 does it again")
+    skip_what_passed(broker, row)
     for node in ground.nodes.values():
         # A row that failed may have left one dead.
         if not node.running:
             await node.start()
-    since = time.monotonic()
-    try:
-        async with loading(ground, trial.history, seed=trial.seed) as load:
-            took, grown_mb = await done(harm, ground, load, trial, row=row, times=harm.full)
-    except BaseException:
-        await asyncio.to_thread(_keep_failure, trial.history, broker, row, trial.seed)
-        raise
-    tally = load.tally
-    events = await asyncio.to_thread(_lines, trial.history)
-    lasted_s = time.monotonic() - since
-    commit = await asyncio.to_thread(current_commit)
-    errors = dict(tally.errors)
-    result = Result(
-        row, broker, trial.seed, commit, took, tally.acked, tally.resent, events, lasted_s, grown_mb, errors
-    )
-    await asyncio.to_thread(result.keep)
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
-
-
-def _keep_failure(history: Path, broker: str, row: str, seed: int) -> None:
-    if history.exists():
-        (FOLDER / "failed").mkdir(parents=True, exist_ok=True)
-        shutil.copy(history, FOLDER / "failed" / f"{broker}-{row.replace(' ', '-')}-{seed}.jsonl")
+    await do_row(broker, row, harm, ground, trial, loading(ground, trial.history, seed=trial.seed))

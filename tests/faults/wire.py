@@ -14,6 +14,13 @@ class Cursor(msgspec.Struct):
     has_more: bool = False
 
 
+class Backoff(msgspec.Struct):
+    """How to come back, as `hello` says."""
+
+    base_ms: int
+    max_ms: int
+
+
 class Frame(msgspec.Struct):
     """Any frame of the server."""
 
@@ -32,6 +39,8 @@ class Frame(msgspec.Struct):
     pull_within_ms: int = 0
     retry_after_ms: int | None = None
     epoch: str = ""
+    node: str = ""
+    backoff: Backoff | None = None
 
 
 class Synced(msgspec.Struct):

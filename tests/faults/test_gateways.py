@@ -1,0 +1,70 @@
+"""Gateways in a registry, behind Nginx over TLS: whichever dies, comes, flaps or is cut off, everybody is served and misses nothing."""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from local.cluster import Cluster, Registry, Shape, cluster
+from tests.cable import Cable, cable_to
+from tests.faults.conftest import Trial
+from tests.faults.gateway_harms import CUT, GATEWAY_HARMS, SPARE
+from tests.faults.load import Size, loading
+from tests.faults.process import LIMITS
+from tests.faults.rows import ROW_S, do_row, skip_what_passed
+from tests.proxied import need_nginx, nginx_of, trusting
+from tests.services import OPTIONS, server_folder
+
+ENVIRONMENT = {
+    "IM_ENV": "test",
+    # People move while somebody watches, not minutes later.
+    "IM_CLUSTER__MOVE_SETTLE_S": "1",
+    "IM_CLUSTER__MOVE_OVER_S": "10",
+    **LIMITS,
+}
+CROWD = "4000,10,1,200"
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.full_form, pytest.mark.timeout(ROW_S)]
+
+
+def wanted() -> list[Registry]:
+    """The registries of this run; `REGISTRY` picks one."""
+    named = os.environ.get("REGISTRY", "")
+    registries: tuple[Registry, ...] = ("redis", "etcd")
+    return [registry for registry in registries if named in ("", registry)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=wanted())
+async def ground(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Cluster, Sequence[Cable]]]:
+    """A running cluster for all tests on one registry, and the cables of one of its gateways."""
+    need_nginx()
+    shape = Shape("redis_streams", gateways=5, consumers=1, registry=request.param, nginx=True)
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(server_folder())
+        made = await stack.enter_async_context(cluster(folder, shape, OPTIONS, environment=ENVIRONMENT, durable=False))
+        cables = [await stack.enter_async_context(cable_to(urlsplit(made.stores.redis_url).path))]
+        own = {"IM_REDIS__URL": f"redis://127.0.0.1:{cables[0].port}/0"}
+        if made.etcd is not None:
+            cables.append(await stack.enter_async_context(cable_to(int(made.etcd.address.rsplit(":", 1)[1]))))
+            own["IM_ETCD__ENDPOINTS"] = cables[1].url
+        made.nodes[CUT].environment = {**made.nodes[CUT].environment, **own}
+        await made.start()
+        await made.nodes[SPARE].stop()
+        yield made, cables
+
+
+@pytest.mark.parametrize("row", list(GATEWAY_HARMS))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_gateways_keep_the_contract(ground: tuple[Cluster, Sequence[Cable]], trial: Trial, row: str) -> None:
+    running, cables = ground
+    stage = f"registry_{'etcd' if running.etcd else 'redis'}"
+    skip_what_passed(stage, row)
+    for node in running.nodes.values():
+        if not node.running and node.name != SPARE:
+            await node.start()
+    trust, size = trusting(nginx_of(running)), Size.of_environment(CROWD)
+    load = loading(running, trial.history, seed=trial.seed, size=size, trust=trust)
+    await do_row(stage, row, GATEWAY_HARMS[row], running, trial, load, cables)
