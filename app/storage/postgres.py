@@ -18,6 +18,8 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    # The driver lost track of a connection, as when the server dies in the midst of an answer.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     # Shut down, starting, cancelled; disk or memory full, too many connections; a failing disk.
     asyncpg.OperatorInterventionError,
@@ -99,7 +101,12 @@ class Postgres:
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout_s) as connection:
                 outcome = "unknown" if commits else "none"
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.InternalClientError:
+                    # Not for the next one.
+                    connection.terminate()
+                    raise
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):
                 # asyncpg's client-side DataError is an InterfaceError too, but the data are at fault.
