@@ -80,7 +80,8 @@ class Socket:
         async with asyncio.timeout(RECEIVE_S):
             while (message := await self.ws.receive()).type is aiohttp.WSMsgType.TEXT:
                 self.kept.append(message.json())
-        return self.ws.close_code
+        # close_code is 1006 when the server was gone before our side of the close was written.
+        return message.data if message.type is aiohttp.WSMsgType.CLOSE else self.ws.close_code
 
 
 class User:

@@ -71,7 +71,7 @@ class Sitter:
         while (message := await ws.receive(timeout=READ_S)).type is aiohttp.WSMsgType.TEXT:
             if (event := message.json())["type"] == "drain":
                 told_ms = event["retry_after_ms"]
-        self.gone_at, self.code = time.monotonic(), ws.close_code
+        self.gone_at, self.code = time.monotonic(), message.data
         assert told_ms, "closed without a word"
         await asyncio.sleep(told_ms / 1000 + random.uniform(0, 0.5))  # noqa: S311 - jitter
         async with self._http.get(f"{api}/api/v1/gateway", headers=self._headers) as answer:
