@@ -86,6 +86,9 @@ class Metrics:
             "im_batches_dropped", "Batches given up because a partition had a new owner", registry=r
         )
         self.read_marks_pending = Gauge("im_read_marks_pending", "Read marks not yet written", registry=r)
+        self.presence_waiting = Gauge(
+            "im_presence_waiting", "Users who came online or went and of whom nobody was told yet", registry=r
+        )
         self.search_behind = Gauge("im_search_behind", "Messages not indexed at the last look", registry=r)
         self.search_lag_seconds = Gauge(
             "im_search_lag_seconds", "Age of the oldest message of the last indexed batch", registry=r

@@ -28,7 +28,7 @@ from app.modules.accounts.feature import AccountsFeature, accounts_feature
 from app.modules.groups.feature import GroupsFeature, groups_feature
 from app.modules.messages.feature import MessagesFeature, messages_feature
 from app.modules.moderation.word_filter import WordFilter
-from app.modules.presence.routes import UserRoutes
+from app.modules.presence.feature import PresenceFeature, presence_feature
 from app.modules.search.feature import SearchFeature, search_feature
 from app.settings import ROOT, Settings
 from app.storage.postgres import Postgres
@@ -272,7 +272,8 @@ class Parts:
     @cached_property
     def handlers(self) -> list[object]:
         """Operations below /api/v1."""
-        return [self.accounts.handlers, self.groups.handlers, self.messages.handlers, self.search.handlers]
+        mine = [self.accounts.handlers, self.groups.handlers, self.messages.handlers, self.search.handlers]
+        return [*mine, *self.presence.handlers]
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -293,6 +294,21 @@ class Parts:
     def groups(self) -> GroupsFeature:
         """Groups and members."""
         return groups_feature(self.postgres, self.publisher, self.ids, self.accounts.service, self.settings.groups)
+
+    @cached_property
+    def presence(self) -> PresenceFeature:
+        """Who is connected where, and who is online."""
+        return presence_feature(
+            self.postgres,
+            self.redis,
+            self.publisher,
+            self.groups.gate,
+            self.groups.states,
+            self.metrics,
+            self.settings.presence,
+            node_id=self.node_id,
+            route_ttl_s=self.settings.gateway.route_ttl_s,
+        )
 
     @cached_property
     def notices(self) -> Notices:
@@ -336,7 +352,7 @@ class Parts:
             self.messages,
             self.accounts.sessions,
             self.notices,
-            UserRoutes(self.redis, self.node_id, ttl_s=self.settings.gateway.route_ttl_s),
+            self.presence,
             self.publisher,
             self.answers,
             self.metrics,

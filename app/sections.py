@@ -8,16 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from app.sources import as_list
-from app.values import (
-    each_once,
-    etcd_prefix,
-    gateway,
-    host_and_port,
-    network,
-    node_id,
-    web_address,
-    ws_address,
-)
+from app.values import each_once, etcd_prefix, gateway, host_and_port, network, node_id, web_address, ws_address
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -354,6 +345,18 @@ class Gateway(Section):
     def ws_urls(self) -> dict[str, str]:
         """`nodes` as node id → URL for clients."""
         return dict(node.split("=", 1) for node in self.nodes)
+
+
+class Presence(Section):
+    """Who is online, told to people who share a group."""
+
+    enabled: bool
+    small_group_members: Annotated[int, Field(ge=2, le=200)]
+    grace_s: Seconds
+    sweep_s: Seconds
+    announced_per_second: Count
+    frames_per_second: Count
+    count_s: Seconds
 
 
 class Moderation(Section):

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     producer: tables.Producer
     consumer: tables.Consumer
     gateway: tables.Gateway
+    presence: tables.Presence
     moderation: tables.Moderation
     ids: tables.Ids
     log: tables.Log

@@ -26,15 +26,19 @@ _names = itertools.count(1)
 class Socket:
     """A WebSocket of one user. Frames that a test does not ask for are kept, in order."""
 
-    def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, *, presence: bool = False) -> None:
+        """Without `presence` the socket does not show who comes and goes, of which it is told at any time."""
         self.ws = ws
+        self._presence = presence
         self.kept: list[dict[str, Any]] = []
         self._ids = itertools.count(1)
 
     async def frame(self) -> dict[str, Any]:
         """The next frame from the network."""
-        frame: dict[str, Any] = await self.ws.receive_json(timeout=RECEIVE_S)
-        return frame
+        while True:
+            frame: dict[str, Any] = await self.ws.receive_json(timeout=RECEIVE_S)
+            if self._presence or not frame["type"].startswith("presence"):
+                return frame
 
     async def until(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first frame, kept or new, that is `wanted`."""
@@ -132,11 +136,13 @@ class User:
         return items
 
     @asynccontextmanager
-    async def socket(self, *, hello: bool = True, gateway: int | None = None) -> AsyncIterator[Socket]:
+    async def socket(
+        self, *, hello: bool = True, gateway: int | None = None, presence: bool = False
+    ) -> AsyncIterator[Socket]:
         """A WebSocket that has said hello; at the user's own gateway or at another one."""
         url = self.server.ws_url(self.id if gateway is None else str(gateway))
         async with self.server.http.ws_connect(url, headers=self.headers, protocols=(SUBPROTOCOL,)) as ws:
-            socket = Socket(ws)
+            socket = Socket(ws, presence=presence)
             if hello:
                 assert (await socket.frame())["type"] == "hello"
             yield socket

@@ -317,6 +317,44 @@ class Newest(_message.Message):
 Global___Newest: _TypeAlias = Newest  # noqa: Y015
 
 @_typing.final
+class Presence(_message.Message):
+    """A user came online or went offline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    TS_FIELD_NUMBER: _builtins.int
+    GROUP_IDS_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    online: _builtins.bool
+    ts: _builtins.int
+    """Milliseconds since 1970, by the clock of Redis: what is older than what is known is old news."""
+    last_seen: _builtins.int
+    """Only with offline: the minute, in milliseconds since 1970."""
+    @_builtins.property
+    def group_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their small groups, whose members may know."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        online: _builtins.bool = ...,
+        ts: _builtins.int = ...,
+        group_ids: _abc.Iterable[_builtins.int] | None = ...,
+        last_seen: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_ids", b"group_ids", "last_seen", b"last_seen", "online", b"online", "ts", b"ts", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Presence: _TypeAlias = Presence  # noqa: Y015
+
+@_typing.final
 class Blob(_message.Message):
     """One publication of one publisher on one channel."""
 
@@ -329,6 +367,7 @@ class Blob(_message.Message):
     HEADS_FIELD_NUMBER: _builtins.int
     REVOKE_FIELD_NUMBER: _builtins.int
     NEWEST_FIELD_NUMBER: _builtins.int
+    PRESENCE_FIELD_NUMBER: _builtins.int
     publisher: _builtins.str
     """Unique for each start of a process."""
     number: _builtins.int
@@ -345,6 +384,8 @@ class Blob(_message.Message):
     def newest(self) -> _containers.RepeatedCompositeFieldContainer[Global___Newest]:
         """Only with the device policy "newest"."""
 
+    @_builtins.property
+    def presence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Presence]: ...
     def __init__(
         self,
         *,
@@ -355,10 +396,11 @@ class Blob(_message.Message):
         heads: _abc.Iterable[Global___Head] | None = ...,
         revoke: Global___Revoke | None = ...,
         newest: _abc.Iterable[Global___Newest] | None = ...,
+        presence: _abc.Iterable[Global___Presence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke", b"revoke"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "heads", b"heads", "messages", b"messages", "newest", b"newest", "number", b"number", "publisher", b"publisher", "revoke", b"revoke"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "heads", b"heads", "messages", b"messages", "newest", b"newest", "number", b"number", "presence", b"presence", "publisher", b"publisher", "revoke", b"revoke"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

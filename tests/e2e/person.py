@@ -122,10 +122,10 @@ class Person:
         await self.button("Close").click()
         return link
 
-    async def join(self, link: str) -> None:
+    async def join(self, link: str, button: str = "Join") -> None:
         """Open an invite link and accept."""
         await self.page.goto(link)
-        await self.dialog.get_by_role("button", name="Join", exact=True).click()
+        await self.dialog.get_by_role("button", name=button, exact=True).click()
         await self.composer.wait_for()
 
     async def say(self, text: str) -> None:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from app.modules.groups.handlers import GroupHandlers
 from app.modules.messages.handlers import MessageHandlers
+from app.modules.presence.handlers import PresenceHandlers
 from app.modules.search.handlers import SearchHandlers
 from app.protocol.endpoint import Endpoint
 from app.storage.embedded import EmbeddedServers
@@ -73,6 +74,8 @@ CASES = [
     Case("transfer to outsider", "POST /groups/{group}/transfer",
                                                "404 403 403 403 404 404 404 401", {"user_id": "{outsider}"}),
     Case("members", "GET /groups/{group}/members",
+                                               "200 200 200 200 404 404 404 401"),
+    Case("presence", "GET /groups/{group}/presence",
                                                "200 200 200 200 404 404 404 401"),
     Case("promote", f"PATCH {TARGET}",         "200 403 403 403 404 404 404 401", {"role": "admin"}),
     Case("demote", "PATCH /groups/{group}/members/{other admin}",
@@ -233,7 +236,7 @@ async def test_routes(scene: Scene, case: Case) -> None:
 async def test_no_route_is_forgotten() -> None:
     described = [
         getattr(member, "__endpoint__", None)
-        for handlers in (GroupHandlers, MessageHandlers, SearchHandlers)
+        for handlers in (GroupHandlers, MessageHandlers, PresenceHandlers, SearchHandlers)
         for member in vars(handlers).values()
     ]
     routes = {f"{e.method} {e.path}" for e in described if isinstance(e, Endpoint)}

@@ -76,3 +76,36 @@ class StateRepository:
             group_ids,
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    async def small_groups_of(self, user_ids: Sequence[int], at_most: int) -> list[tuple[int, int]]:
+        """(user_id, group_id) of groups of 2 to `at_most` members; of larger ones no more than that is counted."""
+        rows = await self._postgres.fetch(
+            """WITH mine AS MATERIALIZED (
+                   SELECT user_id, group_id FROM group_members WHERE user_id = ANY($1::bigint[]))
+               SELECT m.user_id, m.group_id FROM mine AS m JOIN (
+                   SELECT group_id FROM (SELECT DISTINCT group_id FROM mine) AS g
+                   WHERE (SELECT count(*) FROM (
+                       SELECT FROM group_members WHERE group_id = g.group_id LIMIT $2 + 1) AS few) BETWEEN 2 AND $2
+               ) AS small USING (group_id)""",
+            user_ids,
+            at_most,
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    async def large_among(self, group_ids: Sequence[int], above: int) -> set[int]:
+        """Those of the groups that have more than `above` members; no more than that is counted."""
+        rows = await self._postgres.fetch(
+            """SELECT g.group_id FROM unnest($1::bigint[]) AS g (group_id)
+               WHERE (SELECT count(*) FROM (
+                   SELECT FROM group_members WHERE group_id = g.group_id LIMIT $2 + 1) AS few) > $2""",
+            group_ids,
+            above,
+        )
+        return {row[0] for row in rows}
+
+    async def some_members(self, group_id: int, at_most: int) -> list[int]:
+        """User ids, rising."""
+        rows = await self._postgres.fetch(
+            "SELECT user_id FROM group_members WHERE group_id = $1 ORDER BY user_id LIMIT $2", group_id, at_most
+        )
+        return [row[0] for row in rows]

@@ -55,6 +55,21 @@ class GroupStates:
                 found[group_id] = MembersNow(asked.intersection(members), last_seq, access_version, len(members))
         return found
 
+    async def small_groups_of(self, user_ids: Sequence[int], at_most: int) -> dict[int, list[int]]:
+        """User → their groups of 2 to `at_most` members."""
+        found: dict[int, list[int]] = {}
+        for user_id, group_id in await self._repository.small_groups_of(user_ids, at_most):
+            found.setdefault(user_id, []).append(group_id)
+        return found
+
+    async def large_among(self, group_ids: Sequence[int], above: int) -> set[int]:
+        """Those of the groups that have more than `above` members."""
+        return await self._repository.large_among(group_ids, above)
+
+    async def some_members(self, group_id: int, at_most: int) -> list[int]:
+        """The ids of at most so many members."""
+        return await self._repository.some_members(group_id, at_most)
+
 
 def _muted(muted_until: int | None) -> AppError | None:
     if muted_until is None:

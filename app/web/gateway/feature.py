@@ -10,8 +10,10 @@ from app.delivery.publisher import Publisher
 from app.metrics import Metrics
 from app.modules.groups.feature import GroupsFeature
 from app.modules.messages.feature import MessagesFeature
-from app.modules.presence.routes import UserRoutes
+from app.modules.presence.announcer import Announcer
+from app.modules.presence.feature import PresenceFeature
 from app.protocol.frames import FEATURES
+from app.sections import Presence
 from app.settings import Settings
 from app.web.answers import AnswerDesk
 from app.web.gateway import loader, repair
@@ -24,9 +26,13 @@ from app.web.gateway.loader import Loader
 from app.web.gateway.local_users import LocalUsers
 from app.web.gateway.moving import Isolation, Mover
 from app.web.gateway.notices import Notices
+from app.web.gateway.presence import LargeGroups, PresenceFanOut
 from app.web.gateway.repair import Repairer
 from app.web.gateway.sweeper import Closer, Sweeper
 from app.web.gateway.ws import Authenticate, Gateway, SocketLimits
+
+Loop = Callable[[], Coroutine[Any, Any, None]]
+"""A background task: runs until cancelled."""
 
 
 class Sessions(loader.SessionsSource, repair.SessionsSource, Protocol):
@@ -43,30 +49,21 @@ class GatewayFeature:
     closer: Closer
     drainer: Drainer
     isolation: Isolation
-    mover: Mover | None
-    """None: users stay where they are."""
     sweeper: Sweeper
     repairer: Repairer
     users: LocalUsers
-    newest: NewestOnly | None
     interest: Interest | None
+    more: dict[str, Loop]
 
-    def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    def loops(self) -> dict[str, Loop]:
         """The background tasks, by name."""
-        loops = {
+        mine = {
             "closer": self.closer.run,
             "isolation": self.isolation.run,
             "sweeper": self.sweeper.run,
             "repairer": self.repairer.run,
-            "local_users": self.users.run,
         }
-        if self.newest is not None:
-            loops["newest_only"] = self.newest.run
-        if self.interest is not None:
-            loops["interest"] = self.interest.run
-        if self.mover is not None:
-            loops["mover"] = self.mover.run
-        return loops
+        return mine | self.more
 
 
 def gateway_feature(
@@ -75,7 +72,7 @@ def gateway_feature(
     messages: MessagesFeature,
     sessions: Sessions,
     notices: Notices,
-    routes: UserRoutes,
+    presence: PresenceFeature,
     publisher: Publisher,
     answers: AnswerDesk,
     metrics: Metrics,
@@ -152,12 +149,18 @@ def gateway_feature(
         slow_close_s=o.slow_close_s,
         pull_within_ms=o.pull_within_ms,
     )
-    users, newest = LocalUsers(routes, renew_s=o.route_renew_s), None
+    users = LocalUsers(presence.routes, presence.announcer, renew_s=o.route_renew_s)
     hub.watchers.append(users)
+    loops = {"local_users": users.run}
     if o.devices == "newest":
         newest = NewestOnly(publisher, closer.close, boot_id)
         users.elsewhere = newest.tell_again
         hub.watchers.append(newest)
+        loops["newest_only"] = newest.run
+    if presence.announcer is not None:
+        loops |= _presence_loops(hub, presence, presence.announcer, metrics, settings.presence)
+    if interest is not None:
+        loops["interest"] = interest.run
     repairer = Repairer(hub, groups.states, sessions, hold, metrics)
     drainer = Drainer(
         hub,
@@ -168,10 +171,10 @@ def gateway_feature(
         retry_ms=o.drain_retry_ms,
         admission_per_second=o.admission_per_second,
     )
-    mover = None
     if membership is not None and settings.cluster.move_users:
         mover = Mover(hub, drainer, membership, node_id, settings.cluster)
         membership.subscribe(mover.on_ring)
+        loops["mover"] = mover.run
     return GatewayFeature(
         hub,
         admission,
@@ -179,13 +182,32 @@ def gateway_feature(
         closer,
         drainer,
         Isolation(hub, drainer, accepting, settings.cluster.isolated_drain_s),
-        mover,
         sweeper,
         repairer,
         users,
-        newest,
         interest,
+        loops,
     )
+
+
+def _presence_loops(
+    hub: Hub, presence: PresenceFeature, announcer: Announcer, metrics: Metrics, options: Presence
+) -> dict[str, Loop]:
+    fan_out = PresenceFanOut(hub, metrics, frames_per_second=options.frames_per_second)
+    hub.watchers.append(fan_out)
+    large = LargeGroups(
+        hub,
+        presence.counts,
+        presence.members,
+        small_group_members=options.small_group_members,
+        interval_s=options.count_s,
+    )
+    return {
+        "presence_announcer": announcer.run,
+        "presence_sweeper": announcer.sweep,
+        "presence_held": fan_out.run,
+        "presence_counts": large.run,
+    }
 
 
 def hello_of(settings: Settings, node_id: str) -> dict[str, object]:
@@ -203,5 +225,5 @@ def hello_of(settings: Settings, node_id: str) -> dict[str, object]:
             "resume_groups": o.resume_groups_max,
         },
         "backoff": {"base_ms": o.backoff_base_ms, "max_ms": o.backoff_max_ms, "jitter": o.backoff_jitter},
-        "features": FEATURES,
+        "features": (*FEATURES, "presence") if settings.presence.enabled else FEATURES,
     }

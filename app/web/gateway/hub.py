@@ -131,6 +131,10 @@ class Hub:
         """Whether there is a connection of the group here, or may be."""
         return group_id in self._groups
 
+    def group(self, group_id: int) -> LocalGroup | None:
+        """A group with a connection here."""
+        return self._groups.get(group_id)
+
     def local_sessions(self) -> list[UUID]:
         """Sessions with a connection here."""
         return list(self._by_session)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import islice
 from time import monotonic
+from typing import Protocol
 
 import structlog
 
@@ -25,11 +26,20 @@ RETRY_S = 0.5
 """Redis is away; whatever changes meanwhile is written when it is back, once per user."""
 
 
+class Presence(Protocol):
+    """Who must know which users are connected."""
+
+    async def write(self, here: Sequence[int], left: Sequence[int]) -> None:
+        """Users are connected here, and others are nowhere any more. Raises Busy: say it again."""
+
+
 class LocalUsers(Watcher):
     """A connection never waits for this. What is written is what is true at the moment of writing, so changes need no order."""
 
-    def __init__(self, routes: UserRoutes, *, renew_s: float) -> None:
+    def __init__(self, routes: UserRoutes, presence: Presence | None, *, renew_s: float) -> None:
+        """`presence` hears of everything that was written."""
         self._routes = routes
+        self._presence = presence
         self._renew_s = renew_s
         self._connections: dict[int, int] = {}
         """User → connections here."""
@@ -106,7 +116,9 @@ class LocalUsers(Watcher):
         here = [user_id for user_id in users if user_id in self._connections]
         gone = [user_id for user_id in users if user_id not in self._connections]
         try:
-            others, _ = await self._routes.write(here, gone)
+            others, left = await self._routes.write(here, gone)
+            if self._presence is not None:
+                await self._presence.write(here, [user_id for user_id, count in left.items() if not count])
         except BaseException:
             self._changed.update(dict.fromkeys(gone))
             self._changed.update(dict.fromkeys(user_id for user_id in here if user_id not in self._due))

@@ -288,6 +288,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/groups/{group_id}/presence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who of the group is online; in large groups how many
+         * @description `presence` and `presence.count` events with a higher `ts` go on from here.
+         */
+        get: operations["groups_of_group"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/groups/{group_id}/read": {
         parameters: {
             query?: never;
@@ -608,6 +628,18 @@ export interface components {
             last_seq: number;
         };
         /**
+         * GroupPresence
+         * @description A group at the moment `ts` of the server; `members` is null in groups above the size in which members see each other.
+         */
+        GroupPresence: {
+            /** Members */
+            members: components["schemas"]["MemberPresence"][] | null;
+            /** Online */
+            online: number;
+            /** Ts */
+            ts: number;
+        };
+        /**
          * GroupsAnswer
          * @description One page of the caller's groups, rising id; `next` is the cursor of the following page.
          */
@@ -694,6 +726,24 @@ export interface components {
              */
             role: "owner" | "admin" | "member";
             user: components["schemas"]["MemberProfile"];
+        };
+        /**
+         * MemberPresence
+         * @description One member; `last_seen` is null for those who are online, and for those who never were.
+         */
+        MemberPresence: {
+            /** Last Seen */
+            last_seen: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "online" | "offline";
+            /**
+             * User Id
+             * @example 7291837465
+             */
+            user_id: string;
         };
         /**
          * MemberProfile
@@ -2654,6 +2704,91 @@ export interface operations {
             };
             /** @description timeout */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    groups_of_group: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                group_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupPresence"];
+                };
+            };
+            /** @description unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description not_found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description bad_request */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description rate_limited */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description internal */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description busy */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

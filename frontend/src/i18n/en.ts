@@ -79,6 +79,9 @@ export const en = {
   back: "Back to groups",
   // People
   members: (n: number) => many(n, "member"),
+  onlineNow: (n: number) => `${n.toLocaleString("en")} online`,
+  isOnline: "online",
+  lastSeen: (when: string) => `last seen ${when}`,
   people: "Members",
   roles: { owner: "Owner", admin: "Admin", member: "Member" },
   muted: "Muted",

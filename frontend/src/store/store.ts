@@ -13,6 +13,7 @@ import { Kept } from "./kept";
 import { ReadMarks } from "./marks";
 import { Outbox } from "./outbox";
 import { People } from "./people";
+import { Presence } from "./presence";
 import { Puller } from "./puller";
 import { Session } from "./session";
 import { Keep } from "./storage";
@@ -37,6 +38,7 @@ export class Store {
   readonly bodyMax = signal(2_000);
   readonly groups = new Groups(() => this.me.value.id);
   readonly people: People;
+  readonly presence: Presence;
   readonly history: History;
   readonly outbox: Outbox;
   readonly session: Session;
@@ -65,6 +67,7 @@ export class Store {
     private readonly onOtherUser: () => void,
   ) {
     this.people = new People(http);
+    this.presence = new Presence(http, () => this.me.value.id);
     this.inbox = new Inbox(
       (groupId, messages) => this.onMessages(groupId, messages),
       (groupId, withinMs) => this.puller.want(groupId, withinMs),
@@ -125,6 +128,7 @@ export class Store {
   /** The group on screen. */
   focus(groupId: string | null): void {
     this.focused = groupId;
+    this.presence.open(groupId);
     this.session.current?.request({ type: "group.focus", group_id: groupId }).catch(() => undefined);
     if (groupId !== null) void this.history.open(groupId);
   }
@@ -225,6 +229,7 @@ export class Store {
     this.sessionId = hello.session;
     this.bodyMax.value = hello.limits.body_code_points;
     this.skewMs = hello.server_time - Date.now();
+    this.presence.onHello(hello.features);
     const known = this.epoch === hello.epoch;
     if (!known) {
       if (this.epoch !== null) {
@@ -322,6 +327,7 @@ export class Store {
         this.people.learn([event.user]);
         this.groups.onMember(event);
         this.memberEvent.value = event;
+        if (event.change === "joined" || event.role === null) this.presence.onMembers(event.group_id);
         break;
       case "group.left":
       case "group.deleted":
@@ -332,6 +338,12 @@ export class Store {
         break;
       case "read":
         if (event.user_id === this.me.value.id) this.groups.onRead(event.group_id, event.seq);
+        break;
+      case "presence":
+        this.presence.onEvent(event);
+        break;
+      case "presence.count":
+        this.presence.onCount(event.group_id, event.online);
         break;
       default:
         break;

@@ -28,6 +28,7 @@ export interface Hello {
   readonly server_time: number;
   readonly heartbeat_s: number;
   readonly epoch: string;
+  readonly features: readonly string[];
   readonly backoff: Backoff;
   readonly limits: { readonly body_code_points: number; readonly resume_groups: number };
 }
@@ -78,5 +79,13 @@ export type ServerEvent =
     }
   | { readonly type: "typing"; readonly group_id: string; readonly user_id: string }
   | { readonly type: "read"; readonly group_id: string; readonly user_id: string; readonly seq: number }
+  | {
+      readonly type: "presence";
+      readonly user_id: string;
+      readonly state: "online" | "offline";
+      readonly last_seen: number | null;
+      readonly ts: number;
+    }
+  | { readonly type: "presence.count"; readonly group_id: string; readonly online: number }
   | { readonly type: "kick"; readonly reason: string }
   | { readonly type: "drain"; readonly retry_after_ms: number };

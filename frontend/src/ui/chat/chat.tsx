@@ -12,6 +12,7 @@ export function Chat({ groupId }: { readonly groupId: string }) {
   const { store, panel, dialog } = shell;
   const group = store.groups.views.value.get(groupId)?.group;
   if (group === undefined) return null;
+  const online = store.presence.count(groupId);
   const where = route.value;
   return (
     <section class="chat" aria-label={t.conversation(group.name)}>
@@ -29,6 +30,7 @@ export function Chat({ groupId }: { readonly groupId: string }) {
           </h1>
           <small>
             {t.members(group.member_count)}
+            {online !== null && ` · ${t.onlineNow(online)}`}
             {group.announcement !== "" && <bdi> · {group.announcement}</bdi>}
           </small>
         </button>

@@ -2,7 +2,7 @@
 import { X } from "lucide-preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Member } from "../../api/types";
-import { t } from "../../i18n";
+import { shortTime, t } from "../../i18n";
 import { useShell } from "../context";
 import { Avatar } from "../kit/avatar";
 import { Button, IconButton } from "../kit/button";
@@ -64,13 +64,19 @@ export function People({ groupId }: { readonly groupId: string }) {
       <ul class="members">
         {sorted.map((member) => (
           <li key={member.user.id}>
-            <Avatar id={member.user.id} name={member.user.display_name} small />
+            <Avatar
+              id={member.user.id}
+              name={member.user.display_name}
+              online={store.presence.of(member.user.id)?.online}
+              small
+            />
             <span class="what">
               <bdi class="name">{member.user.display_name}</bdi>
               <small>
                 @{member.user.username}
                 {member.role !== "member" && ` · ${t.roles[member.role]}`}
                 {(member.muted_until ?? 0) > store.now() && ` · ${t.muted}`}
+                <LastSeen userId={member.user.id} />
               </small>
             </span>
             {mayManage(group.role, member, store.me.value.id) && (
@@ -94,4 +100,12 @@ export function People({ groupId }: { readonly groupId: string }) {
       {target !== undefined && <MemberDialog group={group} member={target} onClose={() => setChosen(null)} />}
     </section>
   );
+}
+
+/** The dot says who is online; this says it to screen readers, and to everybody when somebody was. */
+function LastSeen({ userId }: { readonly userId: string }) {
+  const known = useShell().store.presence.of(userId);
+  if (known?.online) return <span class="hidden"> · {t.isOnline}</span>;
+  if (known === undefined || known.lastSeen === null) return null;
+  return <time dateTime={new Date(known.lastSeen).toISOString()}> · {t.lastSeen(shortTime(known.lastSeen))}</time>;
 }

@@ -1,4 +1,4 @@
-/** A feather in one of eight colours, with a first letter; the same id always has the same one. */
+/** A feather in one of eight colours, with a first letter and a dot for who is online; the same id always has the same one. */
 
 const COLOURS = 8;
 /** Making one takes longer than showing a message. */
@@ -18,15 +18,18 @@ function letterOf(name: string): string {
 export function Avatar({
   id,
   name,
+  online = false,
   small = false,
 }: {
   readonly id: string;
   readonly name: string;
+  readonly online?: boolean | undefined;
   readonly small?: boolean;
 }) {
   return (
     <span class={`avatar c${colourOf(id)} ${small ? "small" : ""}`} aria-hidden="true">
       {letterOf(name)}
+      {online && <i />}
     </span>
   );
 }
