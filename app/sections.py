@@ -134,7 +134,7 @@ class Delivery(Section):
     group: Literal["broadcast", "routed"]
     interest_beat_s: Seconds
     interest_lease_s: Seconds
-    interest_linger_s: Annotated[float, Field(ge=10)]
+    interest_linger_s: Annotated[float, Field(ge=10, le=200)]
     max_blob_bytes: Count
     heads_interval_s: Seconds
     heads_active_s: Seconds

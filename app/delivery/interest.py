@@ -130,6 +130,7 @@ class Interest:
         self._marker_lease_s = marker_lease_s
         self._linger_s = linger_s
         self._lease_s = lease_s
+        self._renew_s = lease_s / RENEWALS_PER_LEASE
         self._clock = clock
         self._time = ServerClock()
         self._held: OrderedDict[int, _Held] = OrderedDict()
@@ -148,14 +149,17 @@ class Interest:
         True: some are new, and what was read of them before may be old. Does not raise: what cannot be written now is written
         later, and compared with the store then.
         """
-        due = self._clock() + self._linger_s
-        missing = []
+        now, missing = self._clock(), []
         for group_id in group_ids:
-            if group_id in self._held:
-                self._held[group_id] = _Held(due, self._held[group_id].written, idle=False)
-                self._held.move_to_end(group_id)
-            else:
+            held = self._held.get(group_id)
+            if held is None:
                 missing.append(group_id)
+                continue
+            self._held[group_id] = _Held(now + self._linger_s, held.written, idle=False)
+            self._held.move_to_end(group_id)
+            if now - held.written >= self._renew_s:
+                # Its turn to be looked at is put off again and again where people come all the time.
+                self._owed.setdefault(group_id, False)
         if not missing:
             return False
         if not self._away and self._time.now_ms():
@@ -240,7 +244,7 @@ class Interest:
                 continue
             self._held[group_id] = _Held(now + self._linger_s, held.written, idle)
             self._held.move_to_end(group_id)
-            if not idle and now - held.written >= self._lease_s / RENEWALS_PER_LEASE:
+            if not idle and now - held.written >= self._renew_s:
                 renew.append(group_id)
         for start in range(0, len(renew), CHUNK):
             await self._write(renew[start : start + CHUNK])

@@ -8,6 +8,7 @@ all: who is told may be new to the group, and heads find what a route has missed
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import MappingProxyType
 from typing import TypeVar
@@ -70,6 +71,9 @@ class Publisher:
     async def _messages(self, groups: Sequence[GroupMessages], answers: ByNode) -> bool:
         chosen = await self._chosen(groups)
         if chosen is None:
+            # These need no route: who waits for an ack may have it.
+            with suppress(DeliveryUnavailable):
+                await self._delivery.answer(answers)
             return False
         for_all, by_node = chosen
         delivered, blobs = True, list(self._split(for_all))

@@ -167,6 +167,20 @@ async def test_who_was_away_for_long_tells_everything_again_before_it_counts(pla
     assert await redis.zrange(group_key(A), 0, -1) == [b"g1"]
 
 
+async def test_a_group_to_which_people_come_all_the_time_is_renewed(place: Place, redis: Redis) -> None:
+    now = 1000.0
+    g1 = await place.gateway("g1", tells=False)
+    interest = Interest(redis, "g1", g1.hub, beat_s=1, marker_lease_s=60, linger_s=30, lease_s=600, clock=lambda: now)
+    await interest.step()
+    await interest.hold([A])
+    first = await redis.zscore(group_key(A), "g1")
+    for _ in range(11):
+        now += 20
+        assert not await interest.hold([A])
+        await interest.step()
+    assert await redis.zscore(group_key(A), "g1") > first
+
+
 async def test_a_killed_gateway_is_sent_nothing_once_its_entries_expire(place: Place, redis: Redis) -> None:
     g1, g2 = await two(place)
     ann, _ = await g1.join(1), await g2.join(2)
