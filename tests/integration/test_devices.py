@@ -8,7 +8,10 @@ import pytest
 from app.client.chat.texts import Texts
 from app.client.client import Client
 from app.client.errors import SessionEnded
+from app.protocol.endpoint import Principal
 from app.storage.redis import Redis
+from app.web.gateway.devices import LINGER_S
+from app.web.gateway.loader import Loader, Welcome
 from tests.running import RECEIVE_S, Server, Socket, User, serving, settings_for
 
 ROUNDS = 5
@@ -46,6 +49,34 @@ async def test_two_at_the_same_instant_leave_exactly_one(server: Server) -> None
             assert [task.result() for task in done] == [(4500, "replaced")]
             assert len(going_on) == 1
             going_on.pop().cancel()
+
+
+async def test_who_gave_up_while_the_store_was_slow_ends_nobody(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await server.user()
+    slow, served = asyncio.Event(), asyncio.Event()
+    load = Loader.load
+
+    async def load_first_late(loader: Loader, principal: Principal) -> Welcome:
+        first, welcome = not slow.is_set(), await load(loader, principal)
+        slow.set()
+        if first:
+            await served.wait()
+        return welcome
+
+    monkeypatch.setattr(Loader, "load", load_first_late)
+    async with ann.socket(hello=False, gateway=0) as first:
+        await slow.wait()
+        response = first.ws._response
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        response.connection.transport.abort()
+        async with ann.socket(gateway=0) as second:
+            served.set()
+            # Longer than it takes to tell another gateway.
+            await asyncio.sleep(10 * LINGER_S)
+            assert (await second.request("ping"))["type"] == "ok"
 
 
 async def test_the_reference_client_says_why_and_stays_away(server: Server) -> None:

@@ -213,6 +213,11 @@ class Connection:
 
     # End
 
+    @property
+    def gone(self) -> bool:
+        """Whether either side has ended it."""
+        return self.closing or self._transport.is_closing()
+
     def expired(self) -> bool:
         """Whether the session's token has ended."""
         return time() >= self.principal.expires_at

@@ -132,6 +132,10 @@ class Gateway:
             self._closer.close(connection, frames.CLOSE_REVOKED, "the session has ended")
             await self._read(connection)
             return False
+        if connection.gone:
+            # It gave up while the store was slow. Whoever came after it is the newer one.
+            await self._read(connection)
+            return False
         self._hub.join(connection, welcome.memberships)
         fields = {
             "session": str(connection.principal.sid),
