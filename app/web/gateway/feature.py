@@ -52,8 +52,8 @@ class GatewayFeature:
     sweeper: Sweeper
     repairer: Repairer
     users: LocalUsers
-    interest: Interest | None
-    more: dict[str, Loop]
+    others: dict[str, Loop]
+    """What runs only with some settings, by name."""
 
     def loops(self) -> dict[str, Loop]:
         """The background tasks, by name."""
@@ -62,8 +62,9 @@ class GatewayFeature:
             "isolation": self.isolation.run,
             "sweeper": self.sweeper.run,
             "repairer": self.repairer.run,
+            "local_users": self.users.run,
         }
-        return mine | self.more
+        return mine | self.others
 
 
 def gateway_feature(
@@ -151,7 +152,7 @@ def gateway_feature(
     )
     users = LocalUsers(presence.routes, presence.announcer, renew_s=o.route_renew_s)
     hub.watchers.append(users)
-    loops = {"local_users": users.run}
+    loops: dict[str, Loop] = {}
     if o.devices == "newest":
         newest = NewestOnly(publisher, closer.close, boot_id)
         users.elsewhere = newest.tell_again
@@ -185,7 +186,6 @@ def gateway_feature(
         sweeper,
         repairer,
         users,
-        interest,
         loops,
     )
 
