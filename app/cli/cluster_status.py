@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from rich.console import Console
 
 from app.cli.attach import existing_stores, told
+from app.cli.beside import looking
 from app.cli.output import answers
 from app.cli.progress import Progress
 from app.cli.show_cluster import show
@@ -24,12 +24,10 @@ from app.storage.redis import connect
 from app.storage.worker_leases import WorkerLeaseRepository
 
 EXIT_FINE, EXIT_WRONG = 0, 1
-STOP_S = 5.0
 TRIES = 2
 """Of the registry: the first may find an endpoint that is away."""
 SILENT_RENEWALS = 3
 """Who has missed so many renewals of its worker id is counted as gone."""
-POOL = {"pool_min": 1, "pool_max": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ async def status(settings: Settings, *, as_json: bool) -> int:
 async def look(settings: Settings, *, may_ask: bool) -> Status:
     """Ask everybody once. `may_ask`: we have the token that gateways want. Raises Busy when PostgreSQL does not answer."""
     found = Status(settings.cluster.registry)
-    async with _parts(settings) as parts:
+    async with looking(settings, {}) as parts:
         found.processes = _processes(await WorkerLeaseRepository(parts.postgres).holders(), settings)
         await _look_at_gateways(found, parts, may_ask=may_ask)
         await _look_at_log(found, parts)
@@ -116,21 +114,6 @@ async def look(settings: Settings, *, may_ask: bool) -> Status:
     found.versions = sorted(set(filter(None, versions)))
     _judge(found)
     return found
-
-
-@asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[Parts]:
-    """The objects of this process; only PostgreSQL is started. Looking makes nothing."""
-    changed = {"postgres": POOL, "kafka": {"create_topic": False}, "redis": {"pool_max": 2}}
-    sections = {name: getattr(settings, name).model_copy(update=options) for name, options in changed.items()}
-    parts = Parts(settings.model_copy(update=sections), lambda _: None)
-    await parts.postgres.start()
-    try:
-        yield parts
-    finally:
-        await parts.supervisor.stop(STOP_S)
-        await parts.redis.aclose()
-        await parts.postgres.stop(STOP_S)
 
 
 def _has_token(settings: Settings) -> bool:

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from app.cli.attach import existing_stores, told
+from app.cli.beside import STOP_S, looking
 from app.cli.output import answers
 from app.cli.progress import Progress
 from app.cli.stores import explained
@@ -22,8 +23,6 @@ from app.parts import Parts
 from app.settings import Settings
 
 EXIT_FINE, EXIT_WRONG, EXIT_NOT_DONE = 0, 1, 2
-STOP_S = 5.0
-POOL = {"pool_min": 1, "pool_max": 2}
 """One statement at a time, and the mending."""
 REDIS_S = 10.0
 """For a pipeline of a chunk of groups; it may carry some MB."""
@@ -76,30 +75,19 @@ def exit_code(results: Sequence[Result]) -> int:
     return EXIT_NOT_DONE if any(result.failure for result in results) else EXIT_FINE
 
 
-@asynccontextmanager
-async def _within(settings: Settings, statement_s: float) -> AsyncIterator[Parts]:
-    """The objects of this process; only the stores are started."""
-    limits = {
-        # PostgreSQL's own limit comes first and leaves the connection in use.
-        "postgres": POOL
-        | {
-            "command_timeout_s": statement_s + STOP_S,
-            # Some mending asks Redis while it holds locks.
-            "idle_in_transaction_s": max(REDIS_S + STOP_S, settings.postgres.idle_in_transaction_s),
+def _within(settings: Settings, statement_s: float) -> AbstractAsyncContextManager[Parts]:
+    return looking(
+        settings,
+        {
+            "postgres": {
+                # PostgreSQL's own limit comes first and leaves the connection in use.
+                "command_timeout_s": statement_s + STOP_S,
+                # Some mending asks Redis while it holds locks.
+                "idle_in_transaction_s": max(REDIS_S + STOP_S, settings.postgres.idle_in_transaction_s),
+            },
+            "redis": {"command_timeout_s": max(REDIS_S, settings.redis.command_timeout_s)},
         },
-        # Looking makes nothing.
-        "kafka": {"create_topic": False},
-        "redis": {"pool_max": 2, "command_timeout_s": max(REDIS_S, settings.redis.command_timeout_s)},
-    }
-    sections = {name: getattr(settings, name).model_copy(update=options) for name, options in limits.items()}
-    parts = Parts(settings.model_copy(update=sections), lambda _: None)
-    await parts.postgres.start()
-    try:
-        yield parts
-    finally:
-        await parts.supervisor.stop(STOP_S)
-        await parts.redis.aclose()
-        await parts.postgres.stop(STOP_S)
+    )
 
 
 async def _run(doctor: Doctor, console: Console) -> list[Result]:
