@@ -106,3 +106,12 @@ test("an open group is read again: now and then, and when somebody joins", async
   await vi.advanceTimersByTimeAsync(10 * MINUTE_MS);
   expect(asked).toBe(3);
 });
+
+test("nothing is read any more about a group one is out of", async () => {
+  await opened();
+  expect(presence.count(GROUP)).toBe(2);
+  presence.drop(GROUP);
+  expect(presence.count(GROUP)).toBeNull();
+  await vi.advanceTimersByTimeAsync(10 * MINUTE_MS);
+  expect(asked).toBe(1);
+});

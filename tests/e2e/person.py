@@ -58,9 +58,9 @@ class Person:
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        if any(known in message.text for known in self.expected):
-            return
-        self.problems.append(f"{message.type} in the console: {message.text}")
+        complaint = f"{message.text} at {message.location['url']}"
+        if not any(known in complaint for known in self.expected):
+            self.problems.append(f"{message.type} in the console: {complaint}")
 
     def _on_request(self, request: Request) -> None:
         if not request.url.startswith((self.url, self.url.replace("http", "ws", 1), "data:", "blob:")):

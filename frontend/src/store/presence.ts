@@ -19,6 +19,10 @@ const READ_SOON_MS = 1_000;
 /** People one has groups with; those beyond it are read again when their group is opened. */
 const KNOWN_MAX = 5_000;
 
+function without<T>(map: ReadonlyMap<string, T>, key: string): ReadonlyMap<string, T> {
+  return new Map([...map].filter(([other]) => other !== key));
+}
+
 export class Presence {
   private readonly users = signal<ReadonlyMap<string, Known>>(new Map());
   /** Large group → how many are online. */
@@ -44,6 +48,13 @@ export class Presence {
   open(groupId: string | null): void {
     this.opened = groupId;
     this.readAfter(0);
+  }
+
+  /** No member any more. */
+  drop(groupId: string): void {
+    if (groupId === this.opened) this.open(null);
+    this.counts.value = without(this.counts.value, groupId);
+    this.members.value = without(this.members.value, groupId);
   }
 
   onEvent(event: PresenceEvent): void {

@@ -361,6 +361,7 @@ export class Store {
     this.inbox.drop(groupId);
     this.history.drop(groupId);
     this.outbox.drop(groupId);
+    this.presence.drop(groupId);
     this.draft(groupId, "");
   }
 
