@@ -52,12 +52,13 @@ class Stop:
     def on_failure(self, what: str) -> None:
         """A part of the process died: a half-dead process is worse than a restarted one."""
         log.error("process_failed", part=what)
-        if self.exit_code is None:
-            self._end(EXIT_FAILED)
+        self._end(EXIT_FAILED)
 
     def _end(self, exit_code: int) -> None:
+        """Whoever ends already goes on with that: to be cancelled again would skip a step of it."""
+        if self.exit_code is None:
+            self._task.cancel()
         self.exit_code = exit_code
-        self._task.cancel()
 
 
 async def serve(settings: Settings) -> int:

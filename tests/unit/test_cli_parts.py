@@ -104,7 +104,31 @@ async def test_the_first_signal_ends_the_process_gracefully() -> None:
     task = asyncio.ensure_future(asyncio.sleep(60, 0))
     stop = Stop(task)
     stop.on_signal()
-    stop.on_failure("what broke while stopping changes nothing")
     with pytest.raises(asyncio.CancelledError):
         await task
     assert stop.exit_code == 0
+
+
+async def test_a_part_that_dies_while_the_process_ends_is_an_error_and_interrupts_no_step() -> None:
+    ending = asyncio.Event()
+    steps = []
+
+    async def serve() -> int:
+        try:
+            await asyncio.Event().wait()
+            return 0
+        finally:
+            ending.set()
+            for step in range(3):
+                await asyncio.sleep(0)
+                steps.append(step)
+
+    task = asyncio.ensure_future(serve())
+    await asyncio.sleep(0)
+    stop = Stop(task)
+    stop.on_signal()
+    await ending.wait()
+    stop.on_failure("consumer")
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (stop.exit_code, steps) == (EXIT_FAILED, [0, 1, 2])
