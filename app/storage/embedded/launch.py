@@ -12,6 +12,10 @@ from app.errors import ConfigError
 PROBE_TIMEOUT_S = 5.0
 
 
+class DoesNotRun(ConfigError):
+    """A server program does not start here, or not in time."""
+
+
 @dataclass(frozen=True)
 class Launcher:
     """Puts the right prefix before a server's command line. `uid` and `gid` own its files."""
@@ -42,7 +46,7 @@ def find_launcher(data_dir: Path) -> Launcher:
         for prefix in ((*switch, "--inh-caps=+dac_override", "--ambient-caps=+dac_override"), switch):
             if _works(prefix):
                 return Launcher(account.pw_uid, account.pw_gid, prefix)
-    raise ConfigError(
+    raise DoesNotRun(
         f"PostgreSQL cannot run as root and switching to user {account.pw_name} failed;"
         " run as a normal user, install setpriv (util-linux), or set IM_POSTGRES__DSN and IM_REDIS__URL."
     )

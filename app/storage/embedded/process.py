@@ -13,7 +13,7 @@ from typing import ClassVar
 import structlog
 
 from app.errors import ConfigError
-from app.storage.embedded.launch import Launcher
+from app.storage.embedded.launch import DoesNotRun, Launcher
 from app.storage.embedded.leftovers import end_leftovers
 
 log = structlog.get_logger(__name__)
@@ -74,12 +74,12 @@ class ServerProcess(ABC):
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
         except TimeoutError:
-            raise ConfigError(
+            raise DoesNotRun(
                 f"{self.title} was not ready after {self._start_timeout_s:g} s; see {self._log_file},"
                 " or allow more with IM_EMBEDDED__START_TIMEOUT_S."
             ) from None
         reason = await asyncio.to_thread(self._reason_since, offset)
-        raise ConfigError(f"{self.title} did not start: {reason}; see {self._log_file}.")
+        raise DoesNotRun(f"{self.title} did not start: {reason}; see {self._log_file}.")
 
     def _prepare(self) -> int:
         """End and remove what an earlier run left; returns the size of the log."""
@@ -152,7 +152,7 @@ class ServerProcess(ABC):
                 start_new_session=True,
             )
         except OSError as error:
-            raise ConfigError(f"Cannot run {argv[0]}: {error.strerror}.") from None
+            raise DoesNotRun(f"Cannot run {argv[0]}: {error.strerror}.") from None
         finally:
             os.close(descriptor)
 

