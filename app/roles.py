@@ -258,7 +258,12 @@ async def _drain_sockets(parts: Parts) -> None:
     await _take_no_more(parts)
     # Where there is no other gateway they wait for this one to come back: the sooner the better.
     within_s = o.drain_s if directory.has_others(parts.node_id) else 0.0
-    await gateway.drainer.drain("shutdown", list(gateway.hub.connections), within_s)
+    await gateway.drainer.drain(
+        "shutdown",
+        list(gateway.hub.connections),
+        within_s,
+        deserted=lambda: parts.membership is not None and parts.membership.deserted,
+    )
 
 
 async def _close_sockets(parts: Parts) -> None:

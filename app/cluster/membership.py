@@ -80,7 +80,6 @@ class Membership:
         self._connected = False
         self._away = False
         self._deserted = False
-        """No gateway is up, and the ring is that of before."""
         self._against = 0
         """Rounds in which a peer said that it is us."""
         self.ring = Ring((), options.virtual_nodes)
@@ -99,6 +98,11 @@ class Membership:
     def accepting(self) -> bool:
         """Whether this gateway may take new connections."""
         return self._node is not None and self._node.state == "up" and self.sees_registry
+
+    @property
+    def deserted(self) -> bool:
+        """Whether the registry says that no gateway is up: this one neither, and the ring is that of before."""
+        return self._deserted
 
     async def start(self, node: Node) -> None:
         """Register `node`, which is this process, and know the others. Who is no gateway needs no start: `run` is enough.

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -265,6 +266,26 @@ async def test_moving_ends_when_the_ring_changes_back(dsn: str, redis_url: str) 
                 end.cancel()
             await asyncio.wait(left)
             assert len(server.hubs[0].connections) == len(users) - len(theirs) + len(left)
+
+
+@pytest.mark.parametrize("state", ["gone", "draining"])
+async def test_a_gateway_that_others_leave_alone_stops_waiting(dsn: str, redis_url: str, state: str) -> None:
+    options = clustered(move_users=False)
+    options["gateway"] |= {"drain_s": 3600}
+    async with one_gateway(dsn, redis_url, **options) as server, neighbour(redis_url) as other:
+        await other.come()
+        await until_seen(server, OWN, OTHER)
+        async with sockets_of(await server.users(5)) as sockets:
+            draining = asyncio.create_task(drain(server.app))
+            await until_seen(server, OTHER)
+            assert all([await stays(socket) for socket in sockets])
+            if state == "gone":
+                await other.go()
+            else:
+                other.node = replace(other.node, state="draining")
+                await other.come()
+            async with asyncio.timeout(SLACK_S):
+                await asyncio.gather(draining, *map(asked_to_go, sockets))
 
 
 # A gateway that alone lost the registry

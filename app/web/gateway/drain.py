@@ -50,21 +50,27 @@ class Drainer:
         connections: Sequence[Connection],
         within_s: float,
         wanted: Callable[[Connection], bool] = lambda _: True,
+        deserted: Callable[[], bool] = lambda: False,
     ) -> int:
         """Ask each at a random moment of its own slice of the time; it is let go if it is still `wanted` to then.
 
+        From when on it is `deserted`, and nobody is there to take them, the rest are asked at once.
         Returns how many that were, when all of them are gone: within `within_s`, or the time that one ending takes if that is longer.
         Who does not read until then is cut.
         """
         began = monotonic()
         over_s = max(0.0, within_s - self._ending_s)
         # The others shall not have to refuse them: where there is less time than that takes, they are told to come back later.
-        later_s = max(0.0, len(connections) / self._admission_per_second - over_s)
+        later_s = self._later_s(len(connections), over_s)
         log.info("drain_began", cause=cause, connections=len(connections), over_s=over_s)
         asked = []
         for index, connection in enumerate(random.sample(connections, len(connections))):
             due = began + over_s * (index + random.random()) / len(connections)  # noqa: S311 - jitter, not a secret
-            await asyncio.sleep(max(0.0, due - monotonic()))
+            while monotonic() < due and over_s:
+                await asyncio.sleep(min(LOOK_S, max(0.0, due - monotonic())))
+                if deserted():
+                    over_s, later_s = 0.0, self._later_s(len(connections) - index, 0.0)
+            await asyncio.sleep(0)
             gone = connection.closing or connection.leaving or connection not in self._hub.connections
             if not gone and wanted(connection):
                 self._ask(connection, self._retry_ms + round(1000 * later_s * random.random()))  # noqa: S311 - jitter
@@ -73,6 +79,10 @@ class Drainer:
         cut = await self._until_gone(asked.copy())
         log.info("drain_ended", cause=cause, asked=len(asked), cut=cut, seconds=round(monotonic() - began, 1))
         return len(asked)
+
+    def _later_s(self, count: int, over_s: float) -> float:
+        """For how long so many that go within `over_s` shall come back."""
+        return max(0.0, count / self._admission_per_second - over_s)
 
     def _ask(self, connection: Connection, retry_after_ms: int) -> None:
         connection.send(frames.event("drain", {"retry_after_ms": retry_after_ms}))
