@@ -1,12 +1,13 @@
 """The stores as they are, for commands that look at them beside a running server. Nothing is made and nothing migrated."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
-from app.errors import AppError, ConfigError
+from app.cli.stores import explained
+from app.errors import ConfigError
 from app.settings import MIN_SECRET_CHARS, Settings
 from app.storage.embedded import EmbeddedServers, embedded_servers, has_database, running_servers
 from app.storage.migrate import pending_migrations
@@ -14,11 +15,13 @@ from app.storage.reach import reach_redis
 
 
 @asynccontextmanager
-async def existing_stores(settings: Settings, on_step: Callable[[str], None]) -> AsyncIterator[Settings]:
+async def existing_stores(
+    settings: Settings, on_step: Callable[[str], None], *, need_redis: bool = True
+) -> AsyncIterator[Settings]:
     """Both stores within reach while the block runs; gives the settings with all addresses filled in.
 
     Embedded stores are those of the process that runs on the data folder, or are started here when nobody does: Valkey is empty then.
-    Raises ConfigError with one sentence when there is no database, or it is of another release.
+    Without `need_redis` Redis may be away. Raises ConfigError with one sentence when there is no database, or it is of another release.
     """
     dsn, url = settings.postgres.dsn.get_secret_value(), settings.redis.url.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -26,18 +29,20 @@ async def existing_stores(settings: Settings, on_step: Callable[[str], None]) ->
         if not (dsn and url):
             embedded = await _embedded(settings, stack, on_step, want_postgres=not dsn, want_redis=not url)
         dsn, url = dsn or embedded.dsn, url or embedded.redis_url
-        await reach_redis(
-            url,
-            wait_s=settings.redis.startup_wait_s,
-            connect_timeout_s=settings.redis.connect_timeout_s,
-            on_step=on_step,
-        )
-        pending = await pending_migrations(
-            dsn,
-            wait_s=settings.postgres.startup_wait_s,
-            connect_timeout_s=settings.postgres.connect_timeout_s,
-            on_step=on_step,
-        )
+        if need_redis:
+            await reach_redis(
+                url,
+                wait_s=settings.redis.startup_wait_s,
+                connect_timeout_s=settings.redis.connect_timeout_s,
+                on_step=on_step,
+            )
+        with explained():
+            pending = await pending_migrations(
+                dsn,
+                wait_s=settings.postgres.startup_wait_s,
+                connect_timeout_s=settings.postgres.connect_timeout_s,
+                on_step=on_step,
+            )
         if pending:
             raise ConfigError(
                 f"The database lacks {len(pending)} migrations of this program, the first is {pending[0]}; `run.py migrate` applies them."
@@ -53,15 +58,6 @@ async def existing_stores(settings: Settings, on_step: Callable[[str], None]) ->
                 for name, values in filled.items()
             }
         )
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What cannot be done now as one sentence. Raises ConfigError."""
-    try:
-        yield
-    except AppError as error:
-        raise ConfigError(f"It could not be done: {error.message}.") from error
 
 
 async def _embedded(

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, field
 
 from rich.console import Console
 
-from app.cli.attach import existing_stores, told
+from app.cli.attach import existing_stores
 from app.cli.beside import looking
 from app.cli.output import answers
 from app.cli.progress import Progress
 from app.cli.show_cluster import show
-from app.cli.stores import explained
 from app.cluster.base import Node, Registry
 from app.cluster.registries import registry_of
 from app.cluster.ring import Ring
@@ -20,6 +19,7 @@ from app.consumer.fence import owners
 from app.errors import Busy
 from app.parts import Parts
 from app.settings import Settings
+from app.storage.reach import Unreachable, reach_redis
 from app.storage.redis import connect
 from app.storage.worker_leases import WorkerLeaseRepository
 
@@ -90,12 +90,14 @@ class Status:
 
 
 async def status(settings: Settings, *, as_json: bool) -> int:
-    """Look at the cluster of these settings, print it, return the exit code. Raises ConfigError when the stores cannot be reached."""
+    """Look at the cluster of these settings, print it, return the exit code. Raises ConfigError when PostgreSQL cannot be read."""
     errors = Console(stderr=True)
     with Progress(errors) as progress:
-        async with existing_stores(settings, progress.step if errors.is_terminal else lambda _: None) as reached:
-            with explained(), told():
-                found = await look(reached, may_ask=_has_token(settings))
+        on_step = progress.step if errors.is_terminal else lambda _: None
+        async with existing_stores(settings, on_step, need_redis=False) as reached:
+            away = await _redis_away(reached)
+            found = await look(reached, may_ask=_has_token(settings))
+    found.wrong[:0] = away
     if as_json:
         sys.stdout.write(json.dumps({"ok": not found.wrong, **asdict(found)}, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -104,9 +106,9 @@ async def status(settings: Settings, *, as_json: bool) -> int:
 
 
 async def look(settings: Settings, *, may_ask: bool) -> Status:
-    """Ask everybody once. `may_ask`: we have the token that gateways want. Raises Busy when PostgreSQL does not answer."""
+    """Ask everybody once. `may_ask`: we have the token that gateways want. Raises ConfigError when PostgreSQL does not let us look."""
     found = Status(settings.cluster.registry)
-    async with looking(settings, {}) as parts:
+    async with looking(settings) as parts:
         found.processes = _processes(await WorkerLeaseRepository(parts.postgres).holders(), settings)
         await _look_at_gateways(found, parts, may_ask=may_ask)
         await _look_at_log(found, parts)
@@ -131,6 +133,16 @@ def _processes(holders: Sequence[tuple[str, float]], settings: Settings) -> list
         alive = seen_s < SILENT_RENEWALS * settings.ids.renew_s
         found[role, name] = Process(role, name, version, round(seen_s, 1), alive)
     return [found[key] for key in sorted(found)]
+
+
+async def _redis_away(settings: Settings) -> list[str]:
+    """What to do about it, if it is. Raises ConfigError when it is there and we may not use it."""
+    url, timeout_s = settings.redis.url.get_secret_value(), settings.redis.connect_timeout_s
+    try:
+        await reach_redis(url, wait_s=0, connect_timeout_s=timeout_s, on_step=lambda _: None)
+    except Unreachable as error:
+        return [str(error)]
+    return []
 
 
 async def _look_at_gateways(found: Status, parts: Parts, *, may_ask: bool) -> None:

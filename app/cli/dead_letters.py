@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.attach import existing_stores, told
+from app.cli.attach import existing_stores
+from app.cli.beside import STOP_S, looking
 from app.cli.output import answers
 from app.cli.progress import Progress
 from app.cli.show_letter import as_json, as_row, full
-from app.cli.stores import explained
 from app.consumer.dead_letter_table import DeadLetterTable
 from app.consumer.feature import build_replayer
 from app.consumer.replay import Replayed
@@ -21,7 +21,6 @@ from app.parts import Parts
 from app.settings import Settings
 
 EXIT_FINE, EXIT_LEFT = 0, 1
-STOP_S = 5.0
 PAGE = 100
 EXAMPLES = 10
 """Ids named in a question."""
@@ -138,18 +137,12 @@ def _unknown(ids: Sequence[int]) -> int:
 
 @asynccontextmanager
 async def _parts(settings: Settings) -> AsyncIterator[Parts]:
-    """The objects of this process; only the stores are started."""
+    """What looks beside the server, on its stores."""
     console = Console(stderr=True)
     with Progress(console) as progress:
-        async with existing_stores(settings, progress.step if console.is_terminal else lambda _: None) as reached:
-            parts = Parts(reached, lambda _: None)
-            with explained(), told():
-                await parts.postgres.start()
-                try:
-                    yield parts
-                finally:
-                    await parts.redis.aclose()
-                    await parts.postgres.stop(STOP_S)
+        on_step = progress.step if console.is_terminal else lambda _: None
+        async with existing_stores(settings, on_step) as reached, looking(reached) as parts:
+            yield parts
 
 
 @asynccontextmanager

@@ -11,11 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from app.cli.attach import existing_stores, told
+from app.cli.attach import existing_stores
 from app.cli.beside import STOP_S, looking
 from app.cli.output import answers
 from app.cli.progress import Progress
-from app.cli.stores import explained
 from app.doctor.examine import Doctor, Result
 from app.doctor.feature import CHECKS, build_doctor
 from app.errors import ConfigError
@@ -23,7 +22,6 @@ from app.parts import Parts
 from app.settings import Settings
 
 EXIT_FINE, EXIT_WRONG, EXIT_NOT_DONE = 0, 1, 2
-"""One statement at a time, and the mending."""
 REDIS_S = 10.0
 """For a pipeline of a chunk of groups; it may carry some MB."""
 
@@ -59,8 +57,7 @@ async def examine(
                     lock_s=min(5.0, statement_s),
                     unread_max=unread_max,
                 )
-                with explained(), told():
-                    results = await _run(doctor, errors)
+                results = await _run(doctor, errors)
     if as_json:
         sys.stdout.write(json.dumps(_as_json(results, repair), indent=2, ensure_ascii=False) + "\n")
     else:

@@ -70,8 +70,8 @@ async def open_stores(settings: Settings, on_step: Callable[[str], None]) -> Asy
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """What fails while the process starts, and an operator can put right, as one sentence. Raises ConfigError."""
+def explained(failed: str = "The server cannot start") -> Iterator[None]:
+    """What fails, and an operator can put right, as one sentence that begins with `failed`. Raises ConfigError."""
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
@@ -80,7 +80,7 @@ def explained() -> Iterator[None]:
         ) from None
     except AppError as error:
         reason = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
-        raise ConfigError(f"The server cannot start: {error.message}{reason}.") from error
+        raise ConfigError(f"{failed}: {error.message}{reason}.") from error
 
 
 async def migrate_only(settings: Settings) -> None:

@@ -64,8 +64,8 @@ class Postgres:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def start(self) -> None:
-        """Open the pool. Raises OSError or asyncpg errors when the server cannot be reached."""
-        self._pool = await asyncpg.create_pool(
+        """Open the pool. Raises Busy when the server cannot be reached or lets nobody in."""
+        pool = asyncpg.create_pool(
             self._dsn,
             min_size=min(self._pool_min, self._pool_max),
             max_size=self._pool_max,
@@ -80,6 +80,10 @@ class Postgres:
             },
             reset=_nothing_to_reset,
         )
+        try:
+            self._pool = await pool
+        except UNAVAILABLE as error:
+            raise Busy("the database is not available; try again", retry_after_ms=1000) from error
 
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Close the pool, at the latest after `timeout_s`."""

@@ -19,6 +19,10 @@ RETRY_FIRST_S, RETRY_MAX_S = 0.1, 1.0
 Step = Callable[[str], None]
 
 
+class Unreachable(ConfigError):
+    """Nobody answers at the address."""
+
+
 async def reach_postgres(
     dsn: str, *, wait_s: float, connect_timeout_s: float, on_step: Step
 ) -> "asyncpg.Connection[asyncpg.Record]":
@@ -39,7 +43,7 @@ async def reach_postgres(
     except asyncpg.PostgresError as error:
         raise ConfigError(f"PostgreSQL at {place} refused the connection: {error}; check IM_POSTGRES__DSN.") from None
     except (OSError, TimeoutError) as error:
-        raise ConfigError(
+        raise Unreachable(
             f"PostgreSQL at {place} cannot be reached ({_reason(error)}); start it or correct IM_POSTGRES__DSN."
         ) from None
     except (ValueError, asyncpg.InterfaceError):
@@ -81,7 +85,7 @@ async def reach_redis(
     except (redis_errors.AuthenticationError, redis_errors.ResponseError) as error:
         raise ConfigError(f"Redis at {place} refused the login: {error}; check {variable}.") from None
     except (redis_errors.RedisError, OSError) as error:
-        raise ConfigError(
+        raise Unreachable(
             f"Redis at {place} cannot be reached ({_reason(error)}); start it or correct {variable}."
         ) from None
     finally:

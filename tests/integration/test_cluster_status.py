@@ -9,14 +9,17 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 from rich.console import Console
 
 from app import __version__
-from app.cli.cluster_status import EXIT_WRONG, Status, look
+from app.cli.beside import looking
+from app.cli.cluster_status import EXIT_WRONG, Status, look, status
 from app.cli.show_cluster import show
 from app.cluster.base import Registry
 from app.cluster.registries import registry_of
+from app.errors import ConfigError
 from app.parts import Parts
 from app.settings import ROOT, Settings
 from app.storage.postgres import Postgres
@@ -28,7 +31,8 @@ from tests.running import settings_for
 from tests.services import etcd
 
 SECRET = "k" * 32
-NOBODY = "http://127.0.0.1:9"
+CLOSED = "127.0.0.1:9"
+NOBODY = f"http://{CLOSED}"
 LEASE_S, SLOW_S = 60, 15.0
 
 
@@ -153,6 +157,36 @@ async def test_a_registry_that_is_away(dsn: str, redis_url: str) -> None:
     found = await look(settings, may_ask=True)
     assert "The registry (etcd) does not answer" in wrong(found)
     assert "etcd, does not answer" in shown(found)
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize("registry", ["", "redis"])
+async def test_redis_that_is_away_is_wrong(dsn: str, registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_for(dsn, f"redis://{CLOSED}", cluster={"registry": registry})
+    assert await status(settings, as_json=True) == EXIT_WRONG
+    said = json.loads(capsys.readouterr().out)
+    assert said["wrong"][0].startswith(f"Redis at {CLOSED} cannot be reached")
+    assert said["wrong"][0].endswith("start it or correct IM_REDIS__URL.")
+    assert said["registry_answers"] == (False if registry else None)
+
+
+@pytest.mark.may_block
+async def test_postgresql_that_refuses_is_one_sentence(dsn: str, redis_url: str) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("CREATE ROLE reader LOGIN")
+    try:
+        settings = settings_for(dsn.replace("magpie@", "reader@"), redis_url)
+        with pytest.raises(ConfigError, match="permission denied for table schema_migrations"):
+            await status(settings, as_json=True)
+        await admin.execute("GRANT SELECT ON schema_migrations TO reader")
+        with pytest.raises(ConfigError, match="permission denied for table worker_leases"):
+            await status(settings, as_json=True)
+    finally:
+        await admin.execute("REVOKE ALL ON schema_migrations FROM reader; DROP ROLE reader")
+        await admin.close()
+    with pytest.raises(ConfigError, match="It could not be done: the database is not available; try again"):
+        async with looking(settings_for(f"postgresql://im@{CLOSED}/im", redis_url)):
+            pass
 
 
 async def test_the_command_without_a_registry(dsn: str, redis_url: str) -> None:
