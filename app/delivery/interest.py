@@ -1,7 +1,8 @@
 """Which groups have connections on this gateway, told to publishers through Redis: `delivery.group = routed`.
 
 `Group:{id}:Nodes` is a ZSET of node ids, scored by when each entry expires. `Push:Nodes` is the marker: a hash of the gateways that have
-written *all* their groups to *this* Redis, each until it expires, and the incarnation of the data. Whoever is not in it gets everything.
+written *all* their groups to *this* Redis, each until it expires, and the incarnation of the data: run id of the server, and a random
+part. Whoever is not in it gets everything.
 Times are milliseconds since 1970 by the clock of Redis.
 """
 
@@ -31,12 +32,19 @@ LOOKS_MAX = 20_000
 """Groups looked at in one step: a few ms of this process."""
 
 # Arguments: an incarnation to begin with, the one in which all groups were written, node id, lease in ms. Removes who has expired.
-# Answers the incarnation and the time.
+# Answers the incarnation and the time. A server that was restarted, or a replica that took over, may lack the last writes though it has
+# the marker: with another run id than that of the incarnation it counts as emptied.
 BEAT = Script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSETNX', KEYS[1], '/incarnation', ARGV[1])
-local all, incarnation = redis.call('HGETALL', KEYS[1]), redis.call('HGET', KEYS[1], '/incarnation')
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+local incarnation = redis.call('HGET', KEYS[1], '/incarnation')
+if not incarnation or string.sub(incarnation, 1, #server) ~= server then
+    incarnation = server .. ':' .. ARGV[1]
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], '/incarnation', incarnation)
+end
+local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
     local until_ms = tonumber(all[i + 1])
     if string.sub(all[i], 1, 1) ~= '/' and (not until_ms or until_ms <= now) then

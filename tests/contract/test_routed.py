@@ -11,6 +11,7 @@ from app.delivery.interest import KEY, Interest, group_key
 from app.lifecycle import Supervisor
 from app.protocol import frames
 from app.protocol.magpie_pb2 import Event
+from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.redis import Redis, connect
 from tests.contract.routing import Gateway, Person, Place, placed, until
 
@@ -148,6 +149,29 @@ async def test_the_marker_is_not_set_in_another_redis_than_the_groups(place: Pla
     await interest.step()
     assert await redis.hget(KEY, "g1") is not None
     assert await redis.zrange(group_key(A), 0, -1) == [b"g1"]
+
+
+async def test_a_replica_that_took_over_without_the_last_writes_is_told_everything_again(
+    place: Place, redis: Redis, breakable_valkey: ValkeyProcess
+) -> None:
+    g1, g2 = await place.gateway("g1", tells=False), await place.gateway("g2", tells=False)
+    interests = [Interest(redis, g.name, g.hub, beat_s=1, marker_lease_s=60, linger_s=60) for g in (g1, g2)]
+    for interest in interests:
+        await interest.step()
+        await interest.hold([A])
+    replica = connect(breakable_valkey.url, pool_max=1, connect_timeout_s=5, command_timeout_s=5)
+    # It has the marker, not the entries.
+    await replica.restore(KEY, 0, await redis.dump(KEY) or b"")
+    for interest in interests:
+        interest._redis = replica
+    await interests[0].step()
+    assert await replica.zrange(group_key(A), 0, -1) == [b"g1"]
+    # Who has not yet told it everything is not in the marker any more.
+    assert set(await replica.hkeys(KEY)) == {b"/incarnation", b"g1"}
+    await interests[1].step()
+    assert await replica.zrange(group_key(A), 0, -1) == [b"g1", b"g2"]
+    assert set(await replica.hkeys(KEY)) == {b"/incarnation", b"g1", b"g2"}
+    await replica.aclose()
 
 
 async def test_who_was_away_for_long_tells_everything_again_before_it_counts(place: Place, redis: Redis) -> None:
