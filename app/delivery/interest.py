@@ -170,16 +170,24 @@ class Interest:
                 self._owed.setdefault(group_id, False)
         if not missing:
             return False
-        if not self._away and self._time.now_ms():
-            try:
-                await self._write(missing)
-            except ERRORS as error:
-                log.warning("interest_not_written", groups=len(missing), error=str(error))
-                self._away = True
-            else:
-                return True
+        if not self._away and await self._write_now(missing):
+            return True
         self._owed.update(dict.fromkeys(missing, True))
         return False
+
+    async def _write_now(self, group_ids: Sequence[int]) -> bool:
+        """False: Redis is away."""
+        async with self._writing:
+            # Whoever was before us may have waited for it in vain; that is enough.
+            if self._away or not self._time.now_ms():
+                return False
+            try:
+                await self._write(group_ids)
+            except ERRORS as error:
+                log.warning("interest_not_written", groups=len(group_ids), error=str(error))
+                self._away = True
+                return False
+        return True
 
     async def run(self) -> None:
         """Keep them until cancelled."""
@@ -232,7 +240,8 @@ class Interest:
     async def _settle(self) -> None:
         while self._owed:
             chunk = list(self._owed)[:CHUNK]
-            await self._write(chunk)
+            async with self._writing:
+                await self._write(chunk)
             late = [group_id for group_id in chunk if self._owed.pop(group_id, False)]
             self._groups.mark_stale(group_id for group_id in late if self._groups.is_local(group_id))
 
@@ -255,25 +264,25 @@ class Interest:
             if not idle and now - held.written >= self._renew_s:
                 renew.append(group_id)
         for start in range(0, len(renew), CHUNK):
-            await self._write(renew[start : start + CHUNK])
+            async with self._writing:
+                await self._write(renew[start : start + CHUNK])
         for start in range(0, len(remove), CHUNK):
             chunk = remove[start : start + CHUNK]
             # What is not removed now expires.
             await run_scripts(self._redis, [(REMOVE, [group_key(each)], [self._node_id, limit_ms]) for each in chunk])
 
     async def _write(self, group_ids: Sequence[int]) -> None:
-        """Raises redis errors."""
-        async with self._writing:
-            for start in range(0, len(group_ids), CHUNK):
-                now, now_ms = self._clock(), self._time.now_ms()
-                lease_ms = round(self._lease_s * 1000)
-                commands: list[tuple[Any, ...]] = []
-                for group_id in (chunk := group_ids[start : start + CHUNK]):
-                    key = group_key(group_id)
-                    commands.append(("ZADD", key, now_ms + lease_ms, self._node_id))
-                    commands.append(("ZREMRANGEBYSCORE", key, "-inf", now_ms))
-                    commands.append(("PEXPIRE", key, lease_ms))
-                await self._redis.run(commands)
-                for group_id in chunk:
-                    self._held[group_id] = _Held(now + self._linger_s, now, idle=False)
-                    self._held.move_to_end(group_id)
+        """Called by whoever holds the lock. Raises redis errors."""
+        for start in range(0, len(group_ids), CHUNK):
+            now, now_ms = self._clock(), self._time.now_ms()
+            lease_ms = round(self._lease_s * 1000)
+            commands: list[tuple[Any, ...]] = []
+            for group_id in (chunk := group_ids[start : start + CHUNK]):
+                key = group_key(group_id)
+                commands.append(("ZADD", key, now_ms + lease_ms, self._node_id))
+                commands.append(("ZREMRANGEBYSCORE", key, "-inf", now_ms))
+                commands.append(("PEXPIRE", key, lease_ms))
+            await self._redis.run(commands)
+            for group_id in chunk:
+                self._held[group_id] = _Held(now + self._linger_s, now, idle=False)
+                self._held.move_to_end(group_id)

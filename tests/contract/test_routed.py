@@ -338,3 +338,26 @@ async def test_while_redis_is_away_people_connect_and_their_groups_are_compared_
     assert g1.hub.stale == {A: True}
     assert await redis.zrange(group_key(A), 0, -1) == [b"g1"]
     await away.aclose()
+
+async def test_while_redis_hangs_people_do_not_wait_one_after_the_other(place: Place, redis: Redis) -> None:
+    hangs = asyncio.Event()
+    tries: list[int] = []
+
+    class Hanging(Redis):
+        async def run(self, commands, *, errors=False):  # type: ignore[no-untyped-def]
+            tries.append(len(commands))
+            await hangs.wait()
+            raise TimeoutError
+
+    g1 = Gateway(place, "g1", tells=False)
+    interest = Interest(redis, "g1", g1.hub, beat_s=1, marker_lease_s=60, linger_s=10)
+    await interest.step()
+    redis.__class__ = Hanging
+    try:
+        holding = [asyncio.create_task(interest.hold([group_id])) for group_id in (A, B, BOTH)]
+        await until(lambda: bool(tries))
+        hangs.set()
+        assert await asyncio.gather(*holding) == [False] * 3
+        assert len(tries) == 1
+    finally:
+        redis.__class__ = Redis
