@@ -242,8 +242,8 @@ class Interest:
             chunk = list(self._owed)[:CHUNK]
             async with self._writing:
                 await self._write(chunk)
-            late = [group_id for group_id in chunk if self._owed.pop(group_id, False)]
-            self._groups.mark_stale(group_id for group_id in late if self._groups.is_local(group_id))
+            # Local or not: whoever needs such a group may have read it, and join only now.
+            self._groups.mark_stale([group_id for group_id in chunk if self._owed.pop(group_id, False)])
 
     async def _look(self) -> None:
         """Renew what is old, and let go of what nobody here needs any more."""

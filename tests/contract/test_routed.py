@@ -335,9 +335,14 @@ async def test_while_redis_is_away_people_connect_and_their_groups_are_compared_
     await g1.join(1)
     interest._redis = redis
     await interest.step()
-    assert g1.hub.stale == {A: True}
+    # Whoever is to have B is still connecting.
+    assert g1.hub.stale == {A: True, B: True}
     assert await redis.zrange(group_key(A), 0, -1) == [b"g1"]
+    place.supervisor.spawn(g1.repairer.run(), "repairer")
+    await until(lambda: not g1.hub.is_local(B))
+    assert g1.hub.is_local(A)
     await away.aclose()
+
 
 async def test_while_redis_hangs_people_do_not_wait_one_after_the_other(place: Place, redis: Redis) -> None:
     hangs = asyncio.Event()
@@ -361,3 +366,5 @@ async def test_while_redis_hangs_people_do_not_wait_one_after_the_other(place: P
         assert len(tries) == 1
     finally:
         redis.__class__ = Redis
+    await interest.step()
+    assert g1.hub.stale.keys() == {A, B, BOTH}
