@@ -24,7 +24,8 @@ from app.protocol.magpie_pb2 import Blob, Event, GroupMessages, Head, Revoke
 log = structlog.get_logger(__name__)
 
 MAX_NODES = 4096
-"""Gateways whose numbers are remembered, restarts under other names included; one that is forgotten compares its groups once more."""
+"""Gateways whose numbers are remembered, restarts under other names included. The one that was sent nothing for longest is forgotten; if it
+is there after all, it compares its groups once more."""
 
 Part = TypeVar("Part", GroupMessages, Event)
 
@@ -54,6 +55,9 @@ class Publisher:
         self._max_tracked_groups = max_tracked_groups
         self._numbers = dict.fromkeys(Channel, 0)
         self._node_numbers: OrderedDict[str, int] = OrderedDict()
+        """By when they were last sent something."""
+        self._forgotten = 0
+        """The highest number of a gateway that is not remembered: counting goes on above it, so that whoever had it notices a hole."""
         self._locks = {channel: asyncio.Lock() for channel in Channel}
         self._active: OrderedDict[int, tuple[float, Head]] = OrderedDict()
 
@@ -206,11 +210,11 @@ class Publisher:
         async with self._locks[Channel.NODE]:
             for node_id, of_node in blobs.items():
                 for blob in of_node:
-                    number = self._node_numbers.pop(node_id, 0) + 1
+                    number = self._node_numbers.pop(node_id, self._forgotten) + 1
                     self._node_numbers[node_id] = number
                     blob.publisher, blob.number = self._boot_id, number
             while len(self._node_numbers) > MAX_NODES:
-                self._node_numbers.popitem(last=False)
+                self._forgotten = max(self._forgotten, self._node_numbers.popitem(last=False)[1])
             try:
                 await self._delivery.push(blobs, answers)
             except DeliveryUnavailable as error:
