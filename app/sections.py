@@ -321,6 +321,8 @@ class Gateway(Section):
     connections_per_ip_except: Annotated[tuple[Annotated[str, AfterValidator(network)], ...], BeforeValidator(as_list)]
     admission_per_second: Count
     admission_burst: Count
+    admission_user_per_second: Count
+    admission_user_burst: Count
     max_frame_bytes: Count
     heartbeat_s: Seconds
     sweep_interval_s: Seconds

@@ -123,6 +123,18 @@ async def test_a_storm_comes_in_by_and_by_and_strangers_cannot_use_it_up(dsn: st
         await until_let_in(ann)
 
 
+async def test_one_user_cannot_use_up_the_admission_of_the_others(dsn: str, redis_url: str) -> None:
+    async with limited(dsn, redis_url, admission_per_second=1, admission_burst=4, admission_user_burst=2) as server:
+        ann, bob = await server.users(2)
+        for headers in (ann.headers, {**ann.headers, **UPGRADE, "Sec-WebSocket-Protocol": "other"}) * 3:
+            async with server.http.get(server.ws_url(ann.id), headers=headers) as response:
+                assert response.status == 422
+        assert [await refused(ann) for _ in range(5)] == ["", "", "often", "often", "often"]
+        assert await refused(bob) == ""
+        assert metric(server, "often") == 3
+        await until_let_in(ann)
+
+
 async def test_attempts_under_way_count(dsn: str, redis_url: str) -> None:
     settings = settings_for(
         dsn, redis_url, gateway={"max_connections": 1}, auth={"session_cache_s": 0.001}, postgres={"pool_max": 8}

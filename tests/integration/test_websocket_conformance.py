@@ -14,7 +14,7 @@ from app.protocol import wsframe
 from app.protocol.endpoint import Principal
 from app.settings import Settings
 from app.web.gateway.connection import Connection, Outlet
-from app.web.gateway.upgrade import open_socket, transport_of
+from app.web.gateway.upgrade import socket_for, transport_of
 
 # 7.9.5 sends a close code that aiohttp takes; 6.4.1 to 6.4.4 want a failure in the middle of a message, which is optional.
 ALLOWED = {
@@ -32,9 +32,8 @@ def echo_app(settings: Settings) -> web.Application:
     outlet, metrics, o = Outlet(), Metrics(), settings.gateway
 
     async def echo(request: web.Request) -> web.StreamResponse:
-        ws = await open_socket(
-            request, max_frame_bytes=o.max_frame_bytes, close_timeout_s=o.close_timeout_s, subprotocol=None
-        )
+        ws = socket_for(request, max_frame_bytes=o.max_frame_bytes, close_timeout_s=o.close_timeout_s, subprotocol=None)
+        await ws.prepare(request)
         principal = Principal(1, uuid4(), round(time.time()) + 60)
         connection = Connection(
             1, ws, transport_of(request), principal, outlet, metrics,

@@ -12,6 +12,7 @@ from typing import TypeVar
 from app.errors import Busy
 from app.metrics import Metrics
 from app.sections import Gateway as Options
+from app.storage.ratelimit import LocalBuckets, Take
 from app.web.gateway.bucket import LocalBucket
 
 RETRY_MS = 5000
@@ -32,6 +33,8 @@ class Admission:
         self._metrics = metrics
         self._uncounted = [ipaddress.ip_network(network) for network in options.connections_per_ip_except]
         self._bucket = LocalBucket(options.admission_per_second, options.admission_burst)
+        # More users than may be here: the one unused for longest is forgotten.
+        self._user_buckets = LocalBuckets(buckets_max=options.max_connections)
         self._all = 0
         self._of_address: Counter[str] = Counter()
         self._of_user: Counter[int] = Counter()
@@ -55,10 +58,14 @@ class Admission:
     def admitted(self, user_id: int) -> Iterator[None]:
         """It is this user. Raises Busy, also so that a reconnect storm comes in by and by.
 
-        Called for the authenticated only: nobody else can use up the admission of the others.
+        Called for the authenticated only, and for upgrades: nobody else can use up the admission of the others. Nor can one user.
         """
         if self._of_user[user_id] >= self._options.connections_per_user:
             raise self.refusal("user", "you have too many connections; close one", RETRY_MS)
+        often = Take(str(user_id), self._options.admission_user_burst, self._options.admission_user_per_second)
+        wait_s = self._user_buckets.take(often)
+        if wait_s > 0:
+            raise self.refusal("often", "you connect too often; wait a little", SOON_MS + round(wait_s * 1000))
         wait_s = self._bucket.take()
         if wait_s > 0:
             raise self.refusal("storm", "too many connections at once; try again", SOON_MS + round(wait_s * 1000))

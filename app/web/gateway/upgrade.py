@@ -1,4 +1,4 @@
-"""From an HTTP request to an open WebSocket with our limits; shared with the conformance test's echo handler."""
+"""From an HTTP request to a WebSocket with our limits; shared with the conformance test's echo handler."""
 
 import asyncio
 
@@ -8,10 +8,10 @@ from app.errors import BadRequest, Busy
 from app.protocol.frames import SUBPROTOCOL
 
 
-async def open_socket(
+def socket_for(
     request: web.Request, *, max_frame_bytes: int, close_timeout_s: float, subprotocol: str | None = SUBPROTOCOL
 ) -> web.WebSocketResponse:
-    """Answer the upgrade. Raises BadRequest when it is none or does not offer `subprotocol` (None: any).
+    """What answers the upgrade with `prepare`. Raises BadRequest when it is none or does not offer `subprotocol` (None: any).
 
     No compression (it costs 100 KiB a connection and invites deflate bombs); pings are answered by the caller, because the
     connection has one writer.
@@ -29,7 +29,6 @@ async def open_socket(
     offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     if subprotocol and subprotocol not in offered:
         raise BadRequest(f"offer the WebSocket subprotocol {subprotocol}")
-    await ws.prepare(request)
     return ws
 
 

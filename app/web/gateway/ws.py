@@ -19,7 +19,7 @@ from app.web.gateway.connection import Connection
 from app.web.gateway.hub import Hub
 from app.web.gateway.loader import Loader
 from app.web.gateway.sweeper import Closer
-from app.web.gateway.upgrade import open_socket, transport_of
+from app.web.gateway.upgrade import socket_for, transport_of
 from app.web.middlewares import CLIENT_IP
 
 log = structlog.get_logger(__name__)
@@ -86,13 +86,16 @@ class Gateway:
         self._check_open()
         with self._admission.arriving(request[CLIENT_IP]):
             principal = await self._authenticate(request)
+            # Before the admission, which is for who wants a connection.
+            ws = socket_for(
+                request, max_frame_bytes=self._limits.max_frame_bytes, close_timeout_s=self._limits.close_timeout_s
+            )
             with self._admission.admitted(principal.user_id):
-                return await self._serve(request, principal)
+                await ws.prepare(request)
+                await self._serve(request, ws, principal)
+                return ws
 
-    async def _serve(self, request: web.Request, principal: Principal) -> web.StreamResponse:
-        ws = await open_socket(
-            request, max_frame_bytes=self._limits.max_frame_bytes, close_timeout_s=self._limits.close_timeout_s
-        )
+    async def _serve(self, request: web.Request, ws: web.WebSocketResponse, principal: Principal) -> None:
         connection = Connection(
             next(self._numbers),
             ws,
@@ -110,7 +113,6 @@ class Gateway:
                 await self._read(connection)
         finally:
             self._hub.remove(connection)
-        return ws
 
     def _check_open(self) -> None:
         """Raises Busy: an answer that costs nothing."""
