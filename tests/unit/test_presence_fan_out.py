@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -26,11 +27,13 @@ class Place:
         self.groups: dict[int, LocalGroup] = {}
         self.fan_out = PresenceFanOut(self, self.metrics, frames_per_second=frames_per_second)
         self.heard: list[int] = []
+        self.looked = 0
 
     def local_groups(self) -> list[int]:
         return list(self.groups)
 
     def group(self, group_id: int) -> LocalGroup | None:
+        self.looked += 1
         return self.groups.get(group_id)
 
     def add(self, group_id: int, *user_ids: int) -> LocalGroup:
@@ -64,17 +67,19 @@ class Place:
             frames_per_second=20,
         )
 
-    def came(self, *group_ids: int) -> None:
+    async def came(self, *group_ids: int) -> None:
+        """Ben came, and those were told who can be by now."""
         self.fan_out.on_control(Blob(presence=[Presence(user_id=BEN, online=True, ts=1, group_ids=group_ids)]))
+        await self.fan_out.step()
 
 
-def test_once_per_connection_and_never_to_oneself() -> None:
+async def test_once_per_connection_and_never_to_oneself() -> None:
     place = Place()
     first = place.add(7, 1, 2, BEN)
     second = place.add(8, 3)
     for connection in first.connections:
         second.connections[connection] = 1
-    place.came(7, 8, 9)
+    await place.came(7, 8, 9)
     assert sorted(place.heard) == [1, 2, 3]
 
 
@@ -84,9 +89,9 @@ async def test_nobody_is_told_before_the_members_are_known_again(monkeypatch: py
     known, changed = place.add(7, 1), place.add(8, 2, 3)
     assert known.group_id == 7
     changed.newest_version = 2
-    place.came(7, 8)
+    await place.came(7, 8)
     assert place.heard == [1]
-    task = asyncio.ensure_future(place.fan_out.run())
+    task = asyncio.ensure_future(place.fan_out.run_held())
     await asyncio.sleep(0.01)
     assert place.heard == [1]
     # User 2 was removed meanwhile.
@@ -99,14 +104,44 @@ async def test_nobody_is_told_before_the_members_are_known_again(monkeypatch: py
     assert place.heard == [1, 3]
 
 
-def test_in_a_storm_those_who_look_at_the_group_hear_everything() -> None:
+async def test_in_a_storm_those_who_look_at_the_group_hear_everything() -> None:
     place = Place(frames_per_second=5)
     group = place.add(7, *range(1, 21))
     looking = list(group.connections)[10:]
     for connection in looking:
         connection.focus = 7
     for _ in range(3):
-        place.came(7)
+        await place.came(7)
     heard = {user_id: place.heard.count(user_id) for user_id in range(1, 21)}
     assert all(heard[connection.principal.user_id] == 3 for connection in looking)
     assert 5 <= sum(heard[user_id] for user_id in range(1, 11)) <= 6
+
+
+async def test_others_get_their_turn_while_people_with_many_groups_come() -> None:
+    place = Place()
+    place.add(5000, 1)
+    place.fan_out.on_control(
+        Blob(
+            presence=[
+                Presence(user_id=BEN, online=True, ts=1, group_ids=range(start, start + 2000))
+                for start in range(0, 10_000, 2000)
+            ]
+        )
+    )
+    assert place.looked == 0
+    telling = asyncio.ensure_future(place.fan_out.step())
+    looked = [0]
+    while not telling.done():
+        await asyncio.sleep(0)
+        looked.append(place.looked)
+    assert looked[-1] == 10_000
+    assert max(after - before for before, after in pairwise(looked)) <= fan_out.STEPS_PER_TURN
+    assert place.heard == [1]
+
+
+def test_what_waits_is_bounded() -> None:
+    place = Place()
+    for _ in range(30):
+        place.fan_out.on_control(Blob(presence=[Presence(user_id=BEN, group_ids=range(10_000))]))
+    assert sum(len(each.group_ids) for each in place.fan_out._news) == fan_out.WAITING_MAX
+    assert place.metrics.events_shed._value.get() == 20

@@ -205,7 +205,8 @@ def _presence_loops(
     return {
         "presence_announcer": announcer.run,
         "presence_sweeper": announcer.sweep,
-        "presence_held": fan_out.run,
+        "presence_fan_out": fan_out.run,
+        "presence_held": fan_out.run_held,
         "presence_counts": large.run,
     }
 

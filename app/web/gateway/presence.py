@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from app.errors import Busy
 from app.metrics import Metrics
@@ -18,6 +18,10 @@ from app.web.gateway.connection import Connection
 from app.web.gateway.group import LocalGroup
 from app.web.gateway.watcher import Watcher
 
+WAITING_MAX = 100_000
+"""Groups of news that wait for their turn, about a megabyte; the oldest news are shed beyond it."""
+STEPS_PER_TURN = 1000
+"""Groups and connections that are looked at before everybody else gets a turn: a millisecond or two."""
 HELD_MAX = 2000
 """News for groups whose members are being read; the oldest are shed beyond it."""
 HELD_S = 5.0
@@ -45,21 +49,50 @@ class PresenceFanOut(Watcher):
         self._groups = groups
         self._metrics = metrics
         self._frames = LocalBucket(frames_per_second, frames_per_second)
+        self._news: deque[Presence] = deque()
+        self._waiting = 0
+        """Groups of all news."""
+        self._wake_up = asyncio.Event()
+        self._steps = 0
         self._held: deque[tuple[float, Presence]] = deque()
 
     def on_control(self, blob: Blob) -> None:
-        """Tell who may know."""
+        """Whoever may know is told soon."""
         for presence in blob.presence:
-            unsure = self._tell(presence, presence.group_ids)
-            if unsure:
-                self._hold(_only(presence, unsure))
+            self._news.append(presence)
+            self._waiting += len(presence.group_ids)
+        while self._waiting > WAITING_MAX:
+            self._waiting -= len(self._news.popleft().group_ids)
+            self._metrics.events_shed.inc()
+        if self._news:
+            self._wake_up.set()
 
-    def _tell(self, presence: Presence, group_ids: Any) -> list[int]:
+    async def run(self) -> None:
+        """Tell what comes until cancelled."""
+        while True:
+            await self._wake_up.wait()
+            self._wake_up.clear()
+            await self.step()
+
+    async def step(self) -> None:
+        """Tell what has come."""
+        while self._news:
+            presence = self._news.popleft()
+            self._waiting -= len(presence.group_ids)
+            unsure = await self._tell(presence)
+            if unsure:
+                self._hold(monotonic() + HELD_S, _only(presence, unsure))
+
+    async def _tell(self, presence: Presence) -> list[int]:
         """The groups for which it is too early: somebody who is told now may have just been removed."""
         unsure: list[int] = []
         told: set[Connection] = set()
         frame = b""
-        for group_id in group_ids:
+        for group_id in presence.group_ids:
+            if self._steps >= STEPS_PER_TURN:
+                self._steps = 0
+                await asyncio.sleep(0)
+            self._steps += 1
             group = self._groups.group(group_id)
             if group is None:
                 continue
@@ -67,6 +100,7 @@ class PresenceFanOut(Watcher):
                 unsure.append(group_id)
                 continue
             frame = frame or wsframe.text(_event(presence))
+            self._steps += len(group.connections)
             for connection in group.connections:
                 if connection in told or connection.principal.user_id == presence.user_id:
                     continue
@@ -76,21 +110,21 @@ class PresenceFanOut(Watcher):
                     self._metrics.events_shed.inc()
         return unsure
 
-    def _hold(self, presence: Presence) -> None:
+    def _hold(self, until: float, presence: Presence) -> None:
         if len(self._held) >= HELD_MAX:
             self._held.popleft()
             self._metrics.events_shed.inc()
-        self._held.append((monotonic() + HELD_S, presence))
+        self._held.append((until, presence))
 
-    async def run(self) -> None:
+    async def run_held(self) -> None:
         """Tell what was held as soon as the members are known, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            held, self._held = self._held, deque()
-            for until, presence in held:
-                unsure = self._tell(presence, presence.group_ids)
+            for _ in range(len(self._held)):
+                until, presence = self._held.popleft()
+                unsure = await self._tell(presence)
                 if unsure and monotonic() < until:
-                    self._held.append((until, _only(presence, unsure)))
+                    self._hold(until, _only(presence, unsure))
                 elif unsure:
                     self._metrics.events_shed.inc()
 
