@@ -5,18 +5,14 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-import structlog
-
 from app.delivery.publisher import Publisher
-from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.presence.models import Change, Members, minute_of
 from app.modules.presence.online import OnlineUsers
 from app.modules.presence.repository import LastSeenRepository
 from app.modules.presence.routes import UserRoutes
 from app.protocol.magpie_pb2 import Blob, Presence
-
-log = structlog.get_logger(__name__)
+from app.storage.retry import FAILED, Retries
 
 TICK_S = 0.25
 """What changed within it is one query and about one blob."""
@@ -27,7 +23,8 @@ GROUPS_PER_BLOB = 10_000
 """About 10 bytes each: far below the 256 KiB that a blob may have."""
 WAITING_MAX = 50_000
 """Users with news; the oldest are forgotten beyond it. Their state is right wherever it is read."""
-RETRY_S = 1.0
+RETRY_MAX_S = 5.0
+"""Longest wait for a store that fails."""
 
 
 class Announcer:
@@ -76,14 +73,17 @@ class Announcer:
 
     async def sweep(self) -> None:
         """Look at who is due, until cancelled: who has no connection anywhere is offline."""
+        retries = Retries("presence_not_looked_at", max_s=RETRY_MAX_S)
         while True:
             await asyncio.sleep(self._sweep_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
             try:
                 while await self._look():
                     pass
-            except Busy:
+            except FAILED as error:
                 # Whatever was taken is due again soon.
-                await asyncio.sleep(RETRY_S)
+                await retries.wait(error)
+            else:
+                retries.over()
 
     async def _look(self) -> bool:
         """True: there may be more."""
@@ -100,6 +100,7 @@ class Announcer:
 
     async def run(self) -> None:
         """Tell until cancelled."""
+        retries = Retries("presence_not_told", max_s=RETRY_MAX_S)
         while True:
             await self._wake_up.wait()
             await asyncio.sleep(TICK_S)
@@ -108,11 +109,12 @@ class Announcer:
                 del self._waiting[user_id]
             try:
                 await self._tell(taken)
-            except Busy as error:
-                log.warning("presence_not_told", users=len(taken), error=str(error))
-                newer, self._waiting = self._waiting, taken
-                self._add(newer)
-                await asyncio.sleep(RETRY_S)
+            except FAILED as error:
+                # Behind the others, in case one of them is the reason.
+                self._add(taken)
+                await retries.wait(error, users=len(taken))
+            else:
+                retries.over()
             self._metrics.presence_waiting.set(len(self._waiting))
             if not self._waiting:
                 self._wake_up.clear()

@@ -8,18 +8,13 @@ import asyncio
 import itertools
 import time
 
-import structlog
-from asyncpg import PostgresError
-
-from app.errors import Busy
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
 from app.modules.search.folding import fold
 from app.modules.search.index_repository import IndexRepository, NotIndexed
 from app.modules.search.turns import Breaths
 from app.storage.postgres import Postgres
-
-log = structlog.get_logger(__name__)
+from app.storage.retry import FAILED, Retries
 
 KIND_TEXT = "text"
 
@@ -55,16 +50,16 @@ class Indexer:
     async def run(self) -> None:
         """Look for what is behind every `interval_s`, until cancelled."""
         wait_s = self._interval_s
+        retries = Retries("search_index_failed", max_s=self._backoff_max_s)
         while True:
             await asyncio.sleep(wait_s)
             try:
                 wait_s = await self.catch_up()
-            except Busy:
-                wait_s = min(max(2 * wait_s, self._interval_s), self._backoff_max_s)
-            except PostgresError as error:
+            except FAILED as error:
                 # Searches lag and the metric shows it; chat must not stop for that.
-                log.error("search_index_failed", error=type(error).__name__, sqlstate=error.sqlstate)
-                wait_s = self._backoff_max_s
+                await retries.wait(error)
+            else:
+                retries.over()
 
     async def catch_up(self) -> float:
         """Index what is behind now, of at most `groups_max` groups. Returns the seconds until the next look. Raises Busy."""

@@ -7,12 +7,12 @@ from itertools import islice
 from time import monotonic
 from typing import Protocol
 
-from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.presence.models import Members
 from app.modules.presence.online import GroupCounts
 from app.protocol import frames, wsframe
 from app.protocol.magpie_pb2 import Blob, Presence
+from app.storage.retry import FAILED, Retries
 from app.web.gateway.bucket import LocalBucket
 from app.web.gateway.connection import Connection
 from app.web.gateway.group import LocalGroup
@@ -146,13 +146,16 @@ class LargeGroups:
         self._told: dict[int, int] = {}
 
     async def run(self) -> None:
-        """Count until cancelled; while a store is away nobody is told."""
+        """Count until cancelled; while a store fails nobody is told."""
+        retries = Retries("presence_not_counted", max_s=self._interval_s)
         while True:
             await asyncio.sleep(self._interval_s)
             try:
                 await self.count()
-            except Busy:
-                continue
+            except FAILED as error:
+                await retries.wait(error)
+            else:
+                retries.over()
 
     async def count(self) -> None:
         """One round over all local groups. Raises Busy."""
