@@ -73,6 +73,18 @@ async def until_told(announcer: Announcer, stores: Stores, number: int) -> None:
     assert sorted(stores.told) == list(range(number))
 
 
+async def test_a_batch_that_is_too_heavy_is_halved_and_grows_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = Stores(bearable=2)
+    announcer = announcer_on(stores, monkeypatch)
+    await announcer.write(range(20), [])
+    await until_told(announcer, stores, 20)
+    assert stores.tried[:5] == [8, 4, 2, 4, 2]
+    stores.bearable, stores.told, stores.tried = PER_TICK, [], []
+    await announcer.write(range(40), [])
+    await until_told(announcer, stores, 40)
+    assert max(stores.tried) == PER_TICK
+
+
 @pytest.mark.parametrize("error", [Busy("away"), UndefinedTableError("last_seen")])
 async def test_a_store_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     stores = Stores(bearable=0)
@@ -84,5 +96,5 @@ async def test_a_store_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch, 
         while len(stores.tried) < 4 and not task.done():
             await asyncio.sleep(0.001)
     task.cancel()
-    stores.bearable = PER_TICK
+    stores.bearable = 1
     await until_told(announcer, stores, 3)

@@ -52,6 +52,7 @@ class Announcer:
         self._small = small_group_members
         self._sweep_s = sweep_s
         self._per_tick = max(1, round(per_second * TICK_S))
+        self._at_once = self._per_tick
         self._waiting: dict[int, Change] = {}
         self._wake_up = asyncio.Event()
 
@@ -104,16 +105,18 @@ class Announcer:
         while True:
             await self._wake_up.wait()
             await asyncio.sleep(TICK_S)
-            taken = dict(islice(self._waiting.items(), self._per_tick))
+            taken = dict(islice(self._waiting.items(), self._at_once))
             for user_id in taken:
                 del self._waiting[user_id]
             try:
                 await self._tell(taken)
             except FAILED as error:
-                # Behind the others, in case one of them is the reason.
+                # They may be too many for one statement. Behind the others, in case one of them is the reason.
+                self._at_once = max(1, len(taken) // 2)
                 self._add(taken)
                 await retries.wait(error, users=len(taken))
             else:
+                self._at_once = min(2 * self._at_once, self._per_tick)
                 retries.over()
             self._metrics.presence_waiting.set(len(self._waiting))
             if not self._waiting:
