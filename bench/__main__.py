@@ -198,6 +198,7 @@ def main(
     cluster = None
     if broker:
         cluster = Nodes(broker.value, gateways=gateways, consumers=consumers, registry=registry.value)
+    found: dict[Scenario, list[RunResult]] = {}
     report: dict[str, Any] = {"machine": machine(), "command": sys.argv[1:], "scenarios": {}}
     failed = False
     try:
@@ -213,6 +214,7 @@ def main(
             _check_open_files(shape.users, processes, console)
             results, others = _measure(name, shape, options, runs, where, _overrides(versus or []), keep, console)
             console.print(table(f"{name}: {describe(shape)}", results))
+            found[name] = results
             report["scenarios"][name] = {
                 "shape": msgspec.to_builtins(shape),
                 "runs": msgspec.to_builtins(results),
@@ -225,6 +227,8 @@ def main(
             failed |= any(result.anomalies and not result.anomalies.clean for result in results + others)
             for example in [e for r in results + others if r.anomalies for e in r.anomalies.examples]:
                 console.print(example, style="red", markup=False)
+        if scenario is Scenario.SLOW:
+            console.print("with slow readers ÷ without: " + ratios(found[Scenario.SLOW], found[Scenario.FANOUT]))
     except (BenchError, ConfigError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)
@@ -240,6 +244,7 @@ def ratios(results: list[RunResult], others: list[RunResult]) -> str:
         "messages/s": (one["acked"], other["acked"]),
         "ack P50": (one["ack"]["p50"], other["ack"]["p50"]),
         "ack P99": (one["ack"]["p99"], other["ack"]["p99"]),
+        "delivery P99": (one["delivery"]["p99"], other["delivery"]["p99"]),
     }
     return ", ".join(f"{name} {a / b:.2f}" if b else f"{name} ?" for name, (a, b) in pairs.items())
 
@@ -269,6 +274,8 @@ def describe(shape: Shape) -> str:
     text = f"{shape.users:,} connections, {shape.groups_per_user} group(s) each of {shape.group_size}"
     if shape.senders and shape.rate:
         text += f", {shape.senders:,} senders at {shape.rate:g}/s"
+    if shape.slow:
+        text += f", {shape.slow:,} who read nothing"
     return f"{text}, {shape.duration_s:g} s"
 
 

@@ -1,5 +1,6 @@
 """One connection of the load generator: a picows listener with the client rules of the protocol, and little else."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from bench.wire import PING, Error, Gap, Hello, Message, Ok, Packet, Reader, bod
 TEXT = WSMsgType.TEXT
 KEPT_MAX = 1000
 """Packets kept aside while a pull is on its way; beyond it they are dropped and pulled too."""
+
+SLOW_BUFFER_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -148,6 +151,13 @@ class Client(WSListener):
         tally.progress.sent += 1
         tally.late_us[(time.monotonic_ns() - due_ns) // 1000] += 1
         transport.send(TEXT, send_frame(self._requests, group, client_msg_id, text))
+
+    def stop_reading(self) -> None:
+        """From now on the server's frames stay with it, all but what fits into a small buffer of the kernel."""
+        if self._transport is not None:
+            transport = self._transport.underlying_transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER_BYTES)
+            transport.pause_reading()
 
     def ping(self) -> None:
         """Keep the connection alive."""

@@ -22,6 +22,8 @@ class Shape(msgspec.Struct, frozen=True):
     """Messages per second of each sender, evenly spaced from a random moment on, to its groups in turn."""
     duration_s: float
     body_chars: int = 60
+    slow: int = 0
+    """So many of those who do not send read nothing while the load lasts."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be laid out. Raises ValueError."""
@@ -31,6 +33,10 @@ class Shape(msgspec.Struct, frozen=True):
             raise ValueError(f"a group of {self.group_size} needs as many users; there are {self.users}")
         if not 0 <= self.senders <= self.users:
             raise ValueError(f"{self.senders} senders are more than the {self.users} users")
+        if not 0 <= self.slow <= self.users - self.senders:
+            raise ValueError(
+                f"{self.slow} slow readers are more than the {self.users - self.senders} users who do not send"
+            )
         if not 0 < self.duration_s <= MAX_DURATION_S:
             raise ValueError(f"the load lasts up to {MAX_DURATION_S} s; {self.duration_s} is not between")
         if self.messages > MAX_MESSAGES:
@@ -51,6 +57,8 @@ class Member(msgspec.Struct, frozen=True):
     token: str
     groups: list[int]
     sends: bool
+    slow: bool = False
+    """Reads nothing while the load lasts."""
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
@@ -62,6 +70,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     api_url: str
     members: list[Member]
     group_sizes: dict[int, int]
+    """Members who read."""
     shape: Shape
     seed: int
     connect_rate: float
@@ -82,7 +91,7 @@ class Progress(msgspec.Struct, tag="progress"):
     acked: int = 0
     delivered: int = 0
     expected: int = 0
-    """Deliveries that the acks so far promise: the other connected members of each acked message's group."""
+    """Deliveries that the acks so far promise: the other members who read of each acked message's group."""
 
 
 class Connected(msgspec.Struct, tag="connected"):

@@ -160,7 +160,7 @@ async def run_once(
 
 
 def _plans(target: Target, members: list[Member], shape: Shape, options: Options, folder: Path) -> list[WorkerPlan]:
-    sizes = Counter(group for member in members for group in member.groups)
+    sizes = Counter(group for member in members if not member.slow for group in member.groups)
     return [
         WorkerPlan(
             number=number,

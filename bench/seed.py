@@ -90,8 +90,9 @@ async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Me
         await connection.execute("ANALYZE users, sessions, groups, group_seq, group_members")
     finally:
         await connection.close()
-    senders = set(random.Random(random_seed).sample(users, shape.senders))
-    return [Member(user, tokens.sign(sessions[user]), member_of[user], user in senders) for user in users]
+    chosen = random.Random(random_seed).sample(users, shape.senders + shape.slow)
+    senders, slow = set(chosen[: shape.senders]), set(chosen[shape.senders :])
+    return [Member(user, tokens.sign(sessions[user]), member_of[user], user in senders, user in slow) for user in users]
 
 
 async def write_messages(connection: Connection, messages: Iterable[Written]) -> None:

@@ -149,6 +149,9 @@ class Worker:
         shape = self._plan.shape
         schedule = make_schedule(self._plan.members, shape.rate, shape.duration_s, self._chance)
         turns = [0] * len(self.clients)
+        for client in self.clients:
+            if client.member.slow:
+                client.stop_reading()
         for number, (offset, index) in enumerate(schedule):
             due = start_ns + offset
             wait_ns = due - time.monotonic_ns()

@@ -45,10 +45,10 @@ def double() -> Double:
 
 
 async def run(
-    double: Double, folder: Path, *, processes: int = 1, check: bool = True, drain_s: float = 10
+    double: Double, folder: Path, *, processes: int = 1, check: bool = True, drain_s: float = 10, slow: int = 0
 ) -> RunResult:
     members = [
-        Member(user, str(user), joined, user <= SHAPE.senders)
+        Member(user, str(user), joined, user <= SHAPE.senders, user > SHAPE.users - slow)
         for user, joined in layout(USERS, GROUPS, SHAPE, 1).items()
     ]
     options = Options(
@@ -121,6 +121,15 @@ async def test_closed_connections_are_part_of_the_result(double: Double, tmp_pat
     assert result.connected == 12 - result.closed["4001"]
     assert result.anomalies is not None
     assert result.anomalies.found == {}
+
+
+async def test_who_reads_nothing_is_expected_nothing(double: Double, tmp_path: Path) -> None:
+    result = await run(double, tmp_path, check=False, slow=3)
+    everybody = 3 * result.acked
+    assert result.connected == 12
+    assert result.drained
+    assert everybody / 2 < result.expected < everybody
+    assert result.delivered == result.expected == result.delivery.count
 
 
 async def test_connections_are_kept_alive(double: Double, tmp_path: Path) -> None:
