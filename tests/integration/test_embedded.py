@@ -64,7 +64,9 @@ def data_dir() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder / "data"
     for process in servers_of(folder):
-        process.kill()
+        # Backends may follow their postmaster by themselves.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     shutil.rmtree(folder)
 
 
