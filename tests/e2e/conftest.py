@@ -73,7 +73,7 @@ async def new_person(
         person = await Person.arrive(browser, url or server.url, name, **options)
         people.append(person)
         if registered:
-            await person.register()
+            await person.sign_up()
         return person
 
     yield make
