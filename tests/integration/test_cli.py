@@ -1,7 +1,8 @@
-"""The command line as a real process: what it prints, what it leaves behind, and how it ends."""
+"""The command line: what it prints, what it leaves behind, and how it ends. As a real process wherever that makes a difference."""
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,54 +21,14 @@ from pathlib import Path
 import asyncpg
 import psutil
 import pytest
+import stamina.instrumentation
 
+from app import log
+from app.cli.main import main
 from app.settings import ROOT
-
-DEADLINE_S = 30.0
-SECRET = "geheim-" + "x" * 40
-CLOSED = "127.0.0.1:1"  # nobody listens on the port of tcpmux
+from tests.commands import CLOSED, DEADLINE_S, SECRET, environment, refusal, run
 
 pytestmark = pytest.mark.may_block
-
-
-def environment(data_dir: Path, **variables: str) -> dict[str, str]:
-    """Ours, quick to fail and away from other programs' ports."""
-    own = {
-        "IM_ENV": "dev",
-        "IM_DATA_DIR": str(data_dir),
-        "IM_HTTP__PORT": "0",
-        "IM_METRICS__PORT": "0",
-        "IM_EMBEDDED__POSTGRES_SHARED_BUFFERS_MB": "16",
-        "IM_POSTGRES__STARTUP_WAIT_S": "0",
-        "IM_REDIS__STARTUP_WAIT_S": "0",
-    }
-    return {**os.environ, **own, **variables}
-
-
-def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "run.py", *arguments],
-        cwd=ROOT,
-        env=environment(data_dir, **variables),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-
-
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence a command ended with."""
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stdout + done.stderr
-    lines = done.stderr.splitlines()
-    sentence = lines[-1]
-    assert sentence.startswith("magpie: ")
-    assert sentence.endswith(".")
-    assert all(line[0] in "✓… " for line in lines[:-1]), done.stderr
-    assert SECRET not in done.stdout + done.stderr
-    return sentence
 
 
 def servers_of(folder: Path) -> list[str]:
@@ -90,6 +51,30 @@ def data_dir() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder / "data"
     shutil.rmtree(folder)
+
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ask(data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Ask]:
+    """`run` on the test's folder in this process, which saves a second; for commands that only answer or refuse."""
+
+    def answer(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name, value in environment(data_dir, **variables).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["run.py", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess(arguments, ended.value.code, *capsys.readouterr())
+
+    yield answer
+    # What a process configures for itself, as it was.
+    log.configure("debug", "json")
+    logging.getLogger().handlers = []
+    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 class Serving:
@@ -195,37 +180,37 @@ def status_of(url: str) -> int:
         ({"IM_HTTP__HOST": "no.such.host.invalid"}, "correct IM_HTTP__HOST"),
     ],
 )
-def test_a_mistake_in_the_settings_is_one_sentence(data_dir: Path, variables: dict[str, str], sentence: str) -> None:
-    assert re.search(sentence, refusal(run(data_dir, **variables)))
+def test_a_mistake_in_the_settings_is_one_sentence(
+    ask: Ask, data_dir: Path, variables: dict[str, str], sentence: str
+) -> None:
+    assert re.search(sentence, refusal(ask(**variables)))
     assert servers_of(data_dir) == []
 
 
-def test_secret_files_are_settings(data_dir: Path, tmp_path: Path) -> None:
+def test_secret_files_are_settings(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "IM_POSTGRES__DSN").write_text(f"postgresql://im:{SECRET}@{CLOSED}/im\n")
     (tmp_path / "..data").mkdir()
-    assert f"PostgreSQL at {CLOSED} cannot be reached" in refusal(run(data_dir, IM_SECRETS_DIR=str(tmp_path)))
+    assert f"PostgreSQL at {CLOSED} cannot be reached" in refusal(ask(IM_SECRETS_DIR=str(tmp_path)))
     (tmp_path / "IM_FOO").write_text("x")
-    assert f"Unknown setting IM_FOO in {tmp_path}" in refusal(run(data_dir, IM_SECRETS_DIR=str(tmp_path)))
+    assert f"Unknown setting IM_FOO in {tmp_path}" in refusal(ask(IM_SECRETS_DIR=str(tmp_path)))
 
 
-def test_lists_may_be_given_with_commas(data_dir: Path) -> None:
-    done = run(
-        data_dir, "checkconfig", IM_HTTP__TRUSTED_PROXIES="10.0.0.0/8, ::1/128", IM_COLLECTOR__THRESHOLDS="1,2,3"
-    )
+def test_lists_may_be_given_with_commas(ask: Ask) -> None:
+    done = ask("checkconfig", IM_HTTP__TRUSTED_PROXIES="10.0.0.0/8, ::1/128", IM_COLLECTOR__THRESHOLDS="1,2,3")
     assert 'trusted_proxies = ["10.0.0.0/8", "::1/128"]' in done.stdout
     assert "thresholds = [1, 2, 3]" in done.stdout
 
 
-def test_production_refuses_sample_secrets(data_dir: Path) -> None:
+def test_production_refuses_sample_secrets(ask: Ask) -> None:
     stores = {"IM_POSTGRES__DSN": "postgresql://db/im", "IM_REDIS__URL": "redis://cache"}
-    done = run(data_dir, "checkconfig", IM_ENV="production", IM_AUTH__SECRET="sample-" + "s" * 40, **stores)
+    done = ask("checkconfig", IM_ENV="production", IM_AUTH__SECRET="sample-" + "s" * 40, **stores)
     assert "auth.secret is the sample" in refusal(done)
 
 
-def test_a_port_in_use_is_one_sentence_before_anything_starts(data_dir: Path) -> None:
+def test_a_port_in_use_is_one_sentence_before_anything_starts(ask: Ask, data_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = run(data_dir, IM_HTTP__PORT=str(port))
+        done = ask(IM_HTTP__PORT=str(port))
     assert f"Port {port} on 127.0.0.1 is in use by another program; stop that one or set IM_HTTP__PORT" in refusal(done)
     assert not data_dir.exists()
 
@@ -256,9 +241,9 @@ async def test_a_full_house_of_processes_is_one_sentence(data_dir: Path, dsn: st
     assert "all 1024 worker ids are leased" in sentence
 
 
-def test_a_data_folder_that_cannot_be_written_is_one_sentence(data_dir: Path) -> None:
+def test_a_data_folder_that_cannot_be_written_is_one_sentence(ask: Ask, data_dir: Path) -> None:
     data_dir.write_text("a file where the folder should be")
-    assert f"Cannot write to the data folder {data_dir}" in refusal(run(data_dir))
+    assert f"Cannot write to the data folder {data_dir}" in refusal(ask())
 
 
 def test_an_old_python_is_one_sentence() -> None:
@@ -280,9 +265,8 @@ def test_help_and_mistyped_commands_answer(data_dir: Path) -> None:
     assert "No such command" in done.stderr
 
 
-def test_checkconfig_shows_what_is_in_effect_and_masks_secrets(data_dir: Path) -> None:
-    done = run(
-        data_dir,
+def test_checkconfig_shows_what_is_in_effect_and_masks_secrets(ask: Ask, data_dir: Path) -> None:
+    done = ask(
         "checkconfig",
         IM_AUTH__SECRET=SECRET,
         IM_POSTGRES__DSN=f"postgresql://im:{SECRET}@db/im",
@@ -310,11 +294,11 @@ def test_migrate_brings_the_database_up_to_date_and_leaves(data_dir: Path) -> No
     assert "up to date" in done.stderr
 
 
-def test_openapi_is_printed_and_written(data_dir: Path) -> None:
-    done = run(data_dir, "openapi")
+def test_openapi_is_printed_and_written(ask: Ask) -> None:
+    done = ask("openapi")
     assert done.returncode == 0, done.stderr
     assert '"openapi": "3.1' in done.stdout
-    assert "cannot write" in refusal(run(data_dir, "openapi", "-o", "/no/such/folder/api.json")).lower()
+    assert "cannot write" in refusal(ask("openapi", "-o", "/no/such/folder/api.json")).lower()
 
 
 # Serving
@@ -378,8 +362,8 @@ def test_a_signal_while_starting_ends_it_cleanly(data_dir: Path, start: StartSer
     assert status_of(f"{start().url()}/readyz") == 200
 
 
-def test_a_terminal_free_environment_gets_its_steps_as_log_lines(start: StartServing, data_dir: Path) -> None:
-    done = run(data_dir, IM_LOG__FORMAT="json", IM_REDIS__URL=f"redis://{CLOSED}")
+def test_a_terminal_free_environment_gets_its_steps_as_log_lines(ask: Ask) -> None:
+    done = ask(IM_LOG__FORMAT="json", IM_REDIS__URL=f"redis://{CLOSED}")
     assert refusal(done).startswith("magpie: Redis at")
     assert len(done.stderr.splitlines()) == 1
     assert "startup_step" in done.stdout
