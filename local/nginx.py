@@ -25,6 +25,8 @@ SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"
 """Where Debian puts it, and whither the PATH of people does not lead."""
 HTTP2_DIRECTIVE = (1, 25, 1)
 WEB_FOLDER = ROOT / "frontend" / "dist"
+PER_ADDRESS = 100_000
+"""Everybody on this machine has the same address."""
 
 
 def find_nginx() -> str | None:
@@ -76,6 +78,7 @@ class Nginx:
             "http-port": self.http_port,
             "state": self.folder,
             "output": self._config,
+            "per-address": PER_ADDRESS,
         }
         if (WEB_FOLDER / "index.html").exists():
             values["web-folder"] = WEB_FOLDER
