@@ -1,5 +1,6 @@
 """A cluster on this machine: real PostgreSQL and Valkey, a broker, and a process per role. For `make cluster`, tests and benchmarks."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -120,8 +121,7 @@ class Cluster:
     async def stop(self) -> None:
         """End the nodes: first who takes new work, then who finishes it."""
         for role in ("gateway", "api", "consumer"):
-            for node in self.of_role(role):
-                await node.stop()
+            await asyncio.gather(*(node.stop() for node in self.of_role(role)))
         # Last: what the others say at the end goes through it.
         if self.nginx is not None:
             await self.nginx.stop()
