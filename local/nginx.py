@@ -25,7 +25,7 @@ SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"
 """Where Debian puts it, and whither the PATH of people does not lead."""
 HTTP2_DIRECTIVE = (1, 25, 1)
 WEB_FOLDER = ROOT / "frontend" / "dist"
-PER_ADDRESS = 100_000
+PER_ADDRESS = 50_000
 """Everybody on this machine has the same address."""
 
 
