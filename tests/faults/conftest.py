@@ -1,15 +1,17 @@
 """How much is tried, from which seed, on which server."""
 
+import asyncio
 import logging
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from tests.faults.process import ServerProcess, a_server
 
@@ -43,15 +45,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     other = [item for item in items if item.get_closest_marker("short_form" if FULL else "full_form")]
     config.hook.pytest_deselected(items=other)
     items[:] = [item for item in items if item not in other]
+    for item in items:
+        if "tests/faults/" in item.nodeid:
+            # The servers are processes of their own; looking at each call of the members costs a tenth of what they can do.
+            item.add_marker("may_block")
 
 
 @pytest.fixture(autouse=True)
 def progress_only() -> Iterator[None]:
-    """`make faults` shows what is logged as it happens; requests of servers in this process are not worth a line."""
-    logger = logging.getLogger("app")
-    logger.setLevel(logging.WARNING)
+    """`make faults` shows what is logged as it happens; requests of servers in this process, and every handshake, are not worth a line."""
+    levels = {"": logging.WARNING, "app": logging.WARNING, "faults": logging.INFO}
+    usual = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     yield
-    logger.setLevel(logging.NOTSET)
+    for name, level in usual.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture
@@ -59,6 +68,11 @@ def trial(request: pytest.FixtureRequest, tmp_path: Path) -> Trial:
     seed = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(1_000_000))
     log.info("%s begins, FAULTS_SEED=%d", request.node.name, seed)
     return Trial(seed, tmp_path / "history.jsonl")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Thousands of members in one process: their TLS takes half the time and memory this way."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -76,7 +76,7 @@ class Inbox:
                         self._want(group, RETRY_S)
                 continue
             self._wake_up.clear()
-            wait_s = min(self._wanted.values(), default=now + RETRY_S) - now
+            wait_s = min(self._wanted.values()) - now if self._wanted else None
             try:
                 await asyncio.wait_for(self._wake_up.wait(), wait_s)
             except TimeoutError:

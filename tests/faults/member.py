@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from app.protocol.frames import SUBPROTOCOL
 from bench.history import digest
 from tests.faults.inbox import Inbox
+from tests.faults.socket import Refused, Socket
 from tests.faults.tally import Place
 from tests.faults.wire import FRAME, Backoff, Frame
 
@@ -26,7 +26,8 @@ IN_FLIGHT_MAX = 32
 OUTBOX_MAX = 500
 DOUBLINGS_MAX = 10
 HELLO_S = 15.0
-PING_S = 10.0
+PING_S = 20.0
+PING = json.dumps({"id": 0, "type": "ping"})
 REPEAT = {"busy", "rate_limited", "timeout", "internal"}
 
 
@@ -90,14 +91,15 @@ class Member:
                 await self._ask_where()
                 self._failed = self._node
                 try:
-                    async with self._place.http.ws_connect(
-                        self._gateway, headers=self.headers, protocols=(SUBPROTOCOL,), max_msg_size=1 << 24
-                    ) as ws:
-                        await self._live(ws)
-                except aiohttp.WSServerHandshakeError as error:
+                    socket = await Socket.open(self._gateway, self.headers, self._place.trust)
+                    try:
+                        await self._live(socket)
+                    finally:
+                        socket.close()
+                except Refused as error:
                     if error.status in (401, 403):
                         self._place.tally.broken.append(f"{self.name} was refused with {error.status}")
-                except (aiohttp.ClientError, OSError, TimeoutError):
+                except (OSError, TimeoutError):
                     pass
                 await asyncio.sleep(self._wait_s() * self._chance.random())
 
@@ -128,15 +130,15 @@ class Member:
         except (aiohttp.ClientError, TimeoutError):
             pass
 
-    async def _live(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    async def _live(self, socket: Socket) -> None:
         """One connection, from hello to its end."""
-        frame = await ws.receive(timeout=HELLO_S)
-        while frame.type is aiohttp.WSMsgType.TEXT and FRAME.decode(frame.data).type != "hello":
-            frame = await ws.receive(timeout=HELLO_S)
-        if frame.type is not aiohttp.WSMsgType.TEXT:
+        async with asyncio.timeout(HELLO_S):
+            while (text := await socket.receive()) and FRAME.decode(text).type != "hello":
+                pass
+        if not text:
             return
         place, inbox = self._place, self.inbox
-        hello = FRAME.decode(frame.data)
+        hello = FRAME.decode(text)
         self.node, self._backoff, self._tries = hello.node, hello.backoff or self._backoff, 0
         epoch = hello.epoch
         if self._epoch and epoch != self._epoch:
@@ -149,8 +151,8 @@ class Member:
         place.recorder.online(self.name, {g: s if self._lives == 1 else None for g, s in inbox.have.items()})
         try:
             async with asyncio.TaskGroup() as tasks:
-                others = [tasks.create_task(self._write(ws)), tasks.create_task(self._ping(ws))]
-                await self._read(ws)
+                others = [tasks.create_task(self._write(socket)), tasks.create_task(self._ping(socket))]
+                await self._read(socket)
                 for other in others:
                     other.cancel()
         finally:
@@ -161,29 +163,29 @@ class Member:
                 outgoing.op = 0
             self._in_flight.clear()
             self._resumes.clear()
-            if ws.close_code is not None and 4500 <= ws.close_code < 5000:
-                place.tally.broken.append(f"{self.name} was closed with {ws.close_code}")
+            if socket.close_code is not None and 4500 <= socket.close_code < 5000:
+                place.tally.broken.append(f"{self.name} was closed with {socket.close_code}")
 
-    async def _write(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    async def _write(self, socket: Socket) -> None:
         """Resume, then send what waits, oldest first."""
         try:
             number, asked = next(self._requests), dict(self.inbox.have)
             self._resumes[number] = asked
             groups = {str(group): {"seq": seq} for group, seq in asked.items()}
-            await ws.send_json({"id": number, "type": "resume", "groups": groups})
+            socket.send(json.dumps({"id": number, "type": "resume", "groups": groups}))
             while True:
                 self._wake_up.clear()
                 now = time.monotonic()
                 waiting = [outgoing for outgoing in self.outbox.values() if not outgoing.op]
                 for outgoing in waiting:
                     if outgoing.not_before <= now and len(self._in_flight) < IN_FLIGHT_MAX:
-                        await ws.send_str(self._attempt(outgoing))
+                        socket.send(self._attempt(outgoing))
                 later = [o.not_before for o in waiting if o.not_before > now]
                 try:
                     await asyncio.wait_for(self._wake_up.wait(), min(later) - now if later else None)
                 except TimeoutError:
                     pass
-        except (aiohttp.ClientError, OSError):
+        except OSError:
             # The reader learns it too, and ends this life; what was under way is unknown then.
             pass
 
@@ -212,20 +214,18 @@ class Member:
             }
         )
 
-    async def _ping(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+    async def _ping(self, socket: Socket) -> None:
         try:
             while True:
                 await asyncio.sleep(PING_S)
-                await ws.send_json({"id": 0, "type": "ping"})
-        except (aiohttp.ClientError, OSError):
+                socket.send(PING)
+        except OSError:
             pass
 
-    async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in ws:
-            if message.type is not aiohttp.WSMsgType.TEXT:
-                return
+    async def _read(self, socket: Socket) -> None:
+        while text := await socket.receive():
             try:
-                frame = FRAME.decode(message.data)
+                frame = FRAME.decode(text)
             except msgspec.DecodeError:
                 # Events about groups have fields of the same names and other types.
                 continue

@@ -1,5 +1,6 @@
 """What all members of a load count together."""
 
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -30,5 +31,8 @@ class Place:
 
     url: str
     http: aiohttp.ClientSession
+    """For requests: few connections, used again and again."""
+    trust: ssl.SSLContext | None
+    """For WebSockets over TLS."""
     recorder: Recorder
     tally: Tally

@@ -1,0 +1,86 @@
+"""A member's WebSocket. picows, because a thousand of them come back at once and the server shares the processors with them."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+
+from app.protocol.frames import SUBPROTOCOL
+
+OPENED_S = 20.0
+BUFFER_BYTES = 4096
+
+
+class Refused(Exception):
+    """The handshake was answered with another status than 101."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+class Socket(WSListener):
+    """Text frames in both directions. Use `Socket.open`, and `close` it."""
+
+    def __init__(self) -> None:
+        self.close_code: int | None = None
+        """What the server closed with."""
+        self._transport: WSTransport | None = None
+        self._frames: asyncio.Queue[bytes] = asyncio.Queue()
+
+    @classmethod
+    async def open(cls, url: str, headers: Mapping[str, str], trust: ssl.SSLContext | None) -> "Socket":
+        """Raises Refused, OSError or TimeoutError."""
+        try:
+            _, socket = await ws_connect(
+                cls,
+                url.replace("http", "ws", 1),
+                ssl_context=trust,
+                websocket_handshake_timeout=OPENED_S,
+                extra_headers={**headers, "Sec-WebSocket-Protocol": SUBPROTOCOL},
+                max_frame_size=1 << 24,
+                read_buffer_init_size=BUFFER_BYTES,
+            )
+        except WSHandshakeError as error:
+            raise Refused(int(error.response.status) if error.response else 0) from None
+        except WSError as error:
+            raise ConnectionError(str(error)) from error
+        assert isinstance(socket, cls)
+        return socket
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The upgrade is through."""
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame of the server."""
+        if frame.msg_type == WSMsgType.TEXT:
+            self._frames.put_nowait(frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.CLOSE:
+            payload = frame.get_payload_as_bytes()
+            self.close_code = int.from_bytes(payload[:2], "big") if len(payload) > 1 else None
+            transport.send_close()
+            transport.disconnect()
+
+    def on_ws_disconnected(self, _: WSTransport) -> None:
+        """It is gone."""
+        self._transport = None
+        # No frame is empty: this is the end.
+        self._frames.put_nowait(b"")
+
+    async def receive(self) -> bytes:
+        """The next frame; nothing when there comes none any more."""
+        return await self._frames.get()
+
+    def send(self, text: str) -> None:
+        """Raises ConnectionError when it is gone."""
+        if self._transport is None:
+            raise ConnectionError("the socket is closed")
+        self._transport.send(WSMsgType.TEXT, text.encode())
+
+    def close(self) -> None:
+        """Go, without waiting for the server's word."""
+        if self._transport is not None:
+            self._transport.send_close()
+            self._transport.disconnect()
