@@ -27,8 +27,16 @@ AWAY_S = 15.0 * PATIENCE
 """A gateway is cut off: its people are elsewhere."""
 STORM_S = 60.0 * PATIENCE
 SPARE = "gateway5"
-CUT = "gateway1"
+CUT, CUT_ROW = "gateway1", "gateway cut off"
 LOOK_S = 0.05
+
+
+async def kill(ground: Ground) -> float:
+    """SIGKILL one of them; when it is back, the next one waits until its people are."""
+    name = ground.chance.choice(_running(ground)).name
+    took_s = await kill_gateway(ground, name)
+    await _until_settled(ground, name, 1 / len(_running(ground)))
+    return took_s
 
 
 async def come_flap_and_go(ground: Ground) -> float:
@@ -217,10 +225,10 @@ def _moved_at_most(before: Mapping[int, str], after: Mapping[int, str], share: f
 
 
 GATEWAY_HARMS: Mapping[str, Harm] = {
-    "gateway killed": Harm(kill_gateway, 20, 1, BACK_S, "until everybody was connected again"),
+    "gateway killed": Harm(kill, 20, 1, BACK_S, "until everybody was connected again"),
     "gateway comes, flaps and goes": Harm(come_flap_and_go, 10, 1, AGREED_S, "until every process knew of it"),
     "gateways restarted in turn": Harm(restart_all, 3, 1, GRACE_S, "the longest ending"),
-    "gateway cut off": Harm(cut_off, 3, 1, AWAY_S, "until its people were elsewhere", (60.0, 1.0)),
+    CUT_ROW: Harm(cut_off, 3, 1, AWAY_S, "until its people were elsewhere", (60.0, 1.0)),
     "registry restarted empty": Harm(empty_registry, 5, 1, DRAINED_S, "until everybody was registered again"),
     "reconnect storm": Harm(storm, 2, 1, STORM_S, "until everybody was connected again"),
     "reconnect rush": Harm(rush, 2, 1, STORM_S, "until everybody was connected again"),

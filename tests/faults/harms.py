@@ -109,15 +109,13 @@ def crash(label: str) -> Callable[[Ground], Awaitable[float]]:
     return once
 
 
-async def kill_gateway(ground: Ground) -> float:
-    """SIGKILL one of the gateways; its people connect elsewhere."""
-    node = ground.any_of("gateway")
+async def kill_gateway(ground: Ground, name: str = "") -> float:
+    """SIGKILL this gateway, or that of somebody; its people connect elsewhere."""
+    node = ground.cluster.nodes[name or ground.chance.choice(ground.load.members).node]
     await ground.busy()
     await node.kill()
     since = time.monotonic()
-    # The moment of death is noticed by everybody's reader; only then it means something that all are online.
-    await asyncio.sleep(0.1)
-    await ground.load.until_online(BACK_S)
+    await ground.load.until_online(BACK_S, but_at=node.name)
     took_s = time.monotonic() - since
     await ground.answered(RECOVERED_S)
     await node.start()
