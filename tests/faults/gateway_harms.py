@@ -82,7 +82,8 @@ async def restart_all(ground: Ground) -> float:
         longest = max(longest, time.monotonic() - since)
         assert code == 0, f"exit code {code}: {node.tail()}"
         await node.start()
-        await ground.load.until_online(BACK_S)
+        # Those who were asked to go, and those who come back: there are many at once.
+        await ground.load.until_online(GRACE_S)
     await ground.answered(RECOVERED_S)
     return longest
 

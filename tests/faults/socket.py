@@ -80,7 +80,6 @@ class Socket(WSListener):
         self._transport.send(WSMsgType.TEXT, text.encode())
 
     def close(self) -> None:
-        """Go, without waiting for the server's word."""
+        """Go, without a word: its loop may end next."""
         if self._transport is not None:
-            self._transport.send_close()
-            self._transport.disconnect()
+            self._transport.underlying_transport.abort()
