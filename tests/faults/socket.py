@@ -46,7 +46,9 @@ class Socket(WSListener):
             raise Refused(int(error.response.status) if error.response else 0) from None
         except WSError as error:
             raise ConnectionError(str(error)) from error
-        assert isinstance(socket, cls)
+        if not isinstance(socket, cls):
+            # picows has no listener yet, and no exception either, when the connection is lost in the midst of the handshake.
+            raise ConnectionError("lost during the handshake")
         return socket
 
     def on_ws_connected(self, transport: WSTransport) -> None:
