@@ -6,6 +6,8 @@ import type { paths } from "./schema";
 /** Above the server's own `send_timeout_s`, so that its answer wins. */
 const TIMEOUT_MS = 15_000;
 
+const SAFE_METHODS = ["GET", "HEAD", "OPTIONS"];
+
 export type Http = ReturnType<typeof createHttp>;
 
 interface Answer<T> {
@@ -15,13 +17,20 @@ interface Answer<T> {
 }
 
 export function createHttp(onSignedOut: () => void) {
-  let csrfToken = "";
+  let csrfToken: string | null = null;
+  let tellFirst: (token: string) => void = () => undefined;
+  const first = new Promise<string>((resolve) => {
+    tellFirst = resolve;
+  });
   const client = createClient<paths>({
     baseUrl: location.origin,
     credentials: "same-origin",
-    fetch: (request) => {
-      request.headers.set("X-CSRF-Token", csrfToken);
-      return fetch(request, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    fetch: async (request) => {
+      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      // People may press a button before `GET /me` has answered.
+      if (!SAFE_METHODS.includes(request.method))
+        request.headers.set("X-CSRF-Token", csrfToken ?? (await Promise.race([first, whenAborted(signal)])));
+      return fetch(request, { signal });
     },
   });
 
@@ -43,10 +52,15 @@ export function createHttp(onSignedOut: () => void) {
       : toAppError(body, wait * 1000 || null);
   }
 
-  /** Every call that changes something carries the session's token, which `GET /me` tells. */
+  /** Every call that changes something carries the session's token, which `GET /me` tells, and waits for the first one. */
   function useCsrfToken(token: string): void {
     csrfToken = token;
+    tellFirst(token);
   }
 
   return { client, ask, useCsrfToken };
+}
+
+function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
 }
