@@ -19,10 +19,11 @@ from app.client.models import (
     Login,
     Member,
     Members,
+    Presence,
     Ticket,
     User,
 )
-from app.errors import ERROR_TYPES, AppError, Busy, Internal, Outcome
+from app.errors import ERROR_TYPES, AppError, Busy, Internal, NotFound, Outcome
 from app.protocol.frames import Message
 
 Answer = TypeVar("Answer")
@@ -129,6 +130,13 @@ class Api:
     async def members(self, group_id: str, cursor: str | None = None, limit: int | None = None) -> Members:
         """One page of members."""
         return await self._ask(Members, "GET", f"groups/{group_id}/members", params={"cursor": cursor, "limit": limit})
+
+    async def presence(self, group_id: str) -> Presence | None:
+        """Who of a group is online; None where the server does not tell."""
+        try:
+            return await self._ask(Presence, "GET", f"groups/{group_id}/presence")
+        except NotFound:
+            return None
 
     async def update_member(self, group_id: str, user_id: str, change: Mapping[str, Any]) -> Member:
         """Change `role` or `muted_until`."""

@@ -1,7 +1,7 @@
 """Takes each event of a connection to the part that keeps it."""
 
 from app.client import wire
-from app.client.events import EventQueue, MemberChanged, ReadMarked, Typing
+from app.client.events import EventQueue, MemberChanged, OnlineCounted, PresenceChanged, ReadMarked, Typing
 from app.client.groups import GroupBook
 from app.client.inbox import Inbox
 
@@ -29,6 +29,11 @@ class Dispatcher:
                 if event.user_id == self._groups.user_id:
                     self._groups.on_read(event.group_id, event.seq)
                 self._queue.offer(ReadMarked(event.group_id, event.user_id, event.seq))
+            case wire.PresenceNow():
+                online = event.state == "online"
+                self._queue.offer(PresenceChanged(event.user_id, online, event.last_seen, event.ts))
+            case wire.OnlineNow():
+                self._queue.offer(OnlineCounted(event.group_id, event.online))
             case wire.Drain():
                 self.drain_ms = event.retry_after_ms
             case wire.Hello() | wire.Kick():

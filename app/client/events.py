@@ -65,6 +65,24 @@ class ReadMarked:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceChanged:
+    """Somebody of a small group came online or went. Of a user the highest `ts` counts; times are ms since 1970."""
+
+    user_id: str
+    online: bool
+    last_seen: int | None
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineCounted:
+    """So many members of a large group are online."""
+
+    group_id: str
+    online: int
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """The server was restored: what this group showed may not be true any more; its messages come afresh."""
 
@@ -92,6 +110,8 @@ Event = (
     | GroupLeft
     | Typing
     | ReadMarked
+    | PresenceChanged
+    | OnlineCounted
     | Forgotten
     | StateChanged
     | GroupsChanged

@@ -83,6 +83,22 @@ class Members(msgspec.Struct, frozen=True):
     next: str | None = None
 
 
+class MemberPresence(msgspec.Struct, frozen=True):
+    """Whether a member is online, and since when not; ms since 1970."""
+
+    user_id: str
+    state: str
+    last_seen: int | None = None
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Who of a group is online at `ts`; in large groups only how many."""
+
+    online: int
+    ts: int
+    members: list[MemberPresence] | None = None
+
+
 class Invite(msgspec.Struct, frozen=True):
     """A code that lets people join."""
 

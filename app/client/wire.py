@@ -104,6 +104,22 @@ class ReadMark(msgspec.Struct, frozen=True):
     seq: int
 
 
+class PresenceNow(msgspec.Struct, frozen=True):
+    """Somebody of a small group came online or went. The highest `ts` (ms since 1970) of a user counts."""
+
+    user_id: str
+    state: Literal["online", "offline"]
+    ts: int
+    last_seen: int | None = None
+
+
+class OnlineNow(msgspec.Struct, frozen=True):
+    """How many members of a large group are online."""
+
+    group_id: str
+    online: int
+
+
 class Kick(msgspec.Struct, frozen=True):
     """The server is about to end the session."""
 
@@ -117,7 +133,7 @@ class Drain(msgspec.Struct, frozen=True):
 
 
 GroupEvent = GroupJoined | GroupUpdated | GroupLeft | GroupDeleted | MemberChanged
-ServerEvent = Hello | Packet | Gap | TypingNow | ReadMark | Kick | Drain | GroupEvent
+ServerEvent = Hello | Packet | Gap | TypingNow | ReadMark | PresenceNow | OnlineNow | Kick | Drain | GroupEvent
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -170,6 +186,8 @@ _events: dict[str, msgspec.json.Decoder[ServerEvent]] = {
     "group.member": msgspec.json.Decoder(MemberChanged),
     "typing": msgspec.json.Decoder(TypingNow),
     "read": msgspec.json.Decoder(ReadMark),
+    "presence": msgspec.json.Decoder(PresenceNow),
+    "presence.count": msgspec.json.Decoder(OnlineNow),
     "kick": msgspec.json.Decoder(Kick),
     "drain": msgspec.json.Decoder(Drain),
 }

@@ -7,7 +7,7 @@ import pytest
 
 from app.client.client import Client
 from app.client.errors import SessionEnded
-from app.client.events import Event, GroupLeft, MemberChanged, MessageReceived, Typing
+from app.client.events import Event, GroupLeft, MemberChanged, MessageReceived, PresenceChanged, Typing
 from app.client.options import ClientOptions
 from app.errors import Conflict, Forbidden, NotFound
 from tests.running import Server, User, serving, settings_for
@@ -62,6 +62,20 @@ async def test_two_people_talk(server: Server) -> None:
         await a.typing(group_id)
         assert await until(b, lambda event: isinstance(event, Typing)) == Typing(group_id, alice.id)
         await b.focus(group_id)
+
+
+async def test_who_is_online(server: Server) -> None:
+    alice, bob = await server.users(2)
+    group_id = await alice.group(bob)
+    async with client_of(alice) as a, client_of(bob):
+        came = await until(a, lambda event: isinstance(event, PresenceChanged) and event.user_id == bob.id)
+        assert isinstance(came, PresenceChanged)
+        assert (came.online, came.last_seen) == (True, None)
+        presence = await a.api.presence(group_id)
+        assert presence is not None
+        assert presence.online == 2
+        assert presence.members is not None
+        assert {each.user_id: each.state for each in presence.members} == {alice.id: "online", bob.id: "online"}
 
 
 async def test_nothing_is_missing_or_doubled_after_lost_connections(server: Server) -> None:

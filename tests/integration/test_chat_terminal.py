@@ -51,6 +51,10 @@ async def test_two_people_chat(server: Server) -> None:
         bob.enter("//not a command")
         await alice.see("bob /not a command")
 
+        alice.enter("/members")
+        await alice.see("online")
+        await alice.see("@bob")
+
         bob.enter("/quit")
         await bob.see("Bye.")
         assert await bob.left() == 0

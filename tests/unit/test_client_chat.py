@@ -18,7 +18,7 @@ from app.client.client import Client
 from app.client.errors import ConnectionLost, SessionEnded, Unreachable
 from app.client.events import StateChanged
 from app.client.groups import GroupView
-from app.client.models import Group, Member, User
+from app.client.models import Group, Member, MemberPresence, Presence, User
 from app.errors import ERROR_TYPES, Forbidden, RateLimited
 from app.protocol.frames import Message
 
@@ -70,9 +70,13 @@ def test_lists_show_what_matters() -> None:
     assert first.split() == ["*", "1", "lobby", "99+", "new", "open", "owner"]
     assert second.split() == ["2", "garden", "by", "invitation", "member"]
     members = [Member(User("5", "bob", "Bob"), "admin", muted_until=5_000), Member(User("6", "eve"), "member", 1)]
-    listed = shown(member_list(members, text, now_ms=2_000))
-    assert "muted until" in listed.split("\n")[0]
-    assert "muted until" not in listed.split("\n")[1]
+    presence = Presence(1, 1_000, [MemberPresence("5", "offline", 60_000), MemberPresence("6", "online")])
+    bob, eve = shown(member_list(members, presence, text, now_ms=2_000), 120).rstrip("\n").split("\n")
+    assert "muted until" in bob
+    assert "muted until" not in eve
+    assert "last seen 1970-01-01" in bob
+    assert eve.rstrip().endswith("online")
+    assert "online" not in shown(member_list(members, None, text, now_ms=2_000))
 
 
 @pytest.mark.parametrize(("language", "expected"), [("en", "2026"), ("zh", "2026年1月1日")])

@@ -200,11 +200,17 @@ class Commands:
     async def _members(self, _: str) -> None:
         if room := await self._room():
             page = await self._client.api.members(room.group_id, limit=MEMBERS_SHOWN)
+            presence = await self._client.api.presence(room.group_id)
             for member in page.items:
                 self._names.learn(member.user)
             more = [notice(self._text("more_members"))] if page.next else []
-            heading = title(self._text("members", name=room.view.group.name))
-            await self._say(heading, member_list(page.items, self._text, _now_ms()), *more)
+            name = room.view.group.name
+            heading = (
+                self._text("members_online", name=name, count=presence.online)
+                if presence
+                else self._text("members", name=name)
+            )
+            await self._say(title(heading), member_list(page.items, presence, self._text, _now_ms()), *more)
 
     async def _leave(self, _: str) -> None:
         if room := await self._room():

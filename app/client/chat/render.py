@@ -12,7 +12,7 @@ from rich.text import Text
 
 from app.client.chat.texts import WEEKDAYS, Texts
 from app.client.groups import GroupView
-from app.client.models import Group, Member
+from app.client.models import Group, Member, MemberPresence, Presence
 from app.protocol.frames import Message
 
 NAME_WIDTH = 16
@@ -119,8 +119,9 @@ def found_list(groups: Sequence[Group]) -> RenderableType:
     return table
 
 
-def member_list(members: Sequence[Member], text: Texts, now_ms: int) -> RenderableType:
-    """Members with role and mute."""
+def member_list(members: Sequence[Member], presence: Presence | None, text: Texts, now_ms: int) -> RenderableType:
+    """Members with role, mute, and whether they are online where that is known."""
+    present = {each.user_id: each for each in presence.members or ()} if presence else {}
     table = Table.grid(padding=(0, 2, 0, 1))
     for member in members:
         user = member.user
@@ -131,6 +132,15 @@ def member_list(members: Sequence[Member], text: Texts, now_ms: int) -> Renderab
             Text(harmless(user.name), style=colour_of(user.id)),
             Text(f"@{harmless(user.username)}", style="bright_black"),
             Text("" if member.role == "member" else text(f"role_{member.role}"), style="yellow"),
+            _seen(present.get(user.id), text),
             Text(muted, style="red"),
         )
     return table
+
+
+def _seen(presence: MemberPresence | None, text: Texts) -> Text:
+    if presence is not None and presence.state == "online":
+        return Text(text("present"), style="green")
+    if presence is None or presence.last_seen is None:
+        return Text("")
+    return Text(text("last_seen", time=moment(presence.last_seen)), style="bright_black")
