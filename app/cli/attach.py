@@ -6,12 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pydantic import SecretStr
 
-from app.cli.stores import explained
+from app.cli.stores import explained, reach_main_redis
 from app.errors import ConfigError
 from app.settings import MIN_SECRET_CHARS, Settings
 from app.storage.embedded import EmbeddedServers, embedded_servers, has_database, running_servers
 from app.storage.migrate import pending_migrations
-from app.storage.reach import reach_redis
 
 
 @asynccontextmanager
@@ -30,12 +29,7 @@ async def existing_stores(
             embedded = await _embedded(settings, stack, on_step, want_postgres=not dsn, want_redis=not url)
         dsn, url = dsn or embedded.dsn, url or embedded.redis_url
         if need_redis:
-            await reach_redis(
-                url,
-                wait_s=settings.redis.startup_wait_s,
-                connect_timeout_s=settings.redis.connect_timeout_s,
-                on_step=on_step,
-            )
+            await reach_main_redis(settings, url, on_step)
         with explained():
             pending = await pending_migrations(
                 dsn,

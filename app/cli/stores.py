@@ -32,12 +32,7 @@ async def open_stores(settings: Settings, on_step: Callable[[str], None]) -> Asy
     dsn, url = settings.postgres.dsn.get_secret_value(), settings.redis.url.get_secret_value()
     # Addresses first: a wrong one is known before anything is started.
     if url:
-        await reach_redis(
-            url,
-            wait_s=settings.redis.startup_wait_s,
-            connect_timeout_s=settings.redis.connect_timeout_s,
-            on_step=on_step,
-        )
+        await reach_main_redis(settings, url, on_step)
     if settings.broker.kind == "redis_streams" and (log_url := settings.redis_streams.url.get_secret_value()):
         await reach_redis(
             log_url,
@@ -67,6 +62,16 @@ async def open_stores(settings: Settings, on_step: Callable[[str], None]) -> Asy
         yield settings.model_copy(
             update={name: getattr(settings, name).model_copy(update=values) for name, values in filled.items()}
         )
+
+
+async def reach_main_redis(settings: Settings, url: str, on_step: Callable[[str], None]) -> None:
+    """Wait for the Redis at `url`, the one of `[redis]`. Raises ConfigError."""
+    await reach_redis(
+        url,
+        wait_s=settings.redis.startup_wait_s,
+        connect_timeout_s=settings.redis.connect_timeout_s,
+        on_step=on_step,
+    )
 
 
 @contextmanager

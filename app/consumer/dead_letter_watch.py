@@ -4,9 +4,9 @@ import asyncio
 
 from app.consumer.dead_letter_table import DeadLetterTable
 from app.delivery.publisher import Publisher
-from app.errors import Busy
 from app.metrics import Metrics
 from app.protocol.magpie_pb2 import Head
+from app.storage.retry import FAILED, Retries
 
 
 class DeadLetterWatch:
@@ -25,11 +25,14 @@ class DeadLetterWatch:
 
     async def run(self, interval_s: float) -> None:
         """Look every `interval_s`, until cancelled."""
+        retries = Retries("dead_letters_not_seen", max_s=interval_s)
         while True:
             try:
                 await self.look()
-            except Busy:
-                pass  # /readyz tells already
+            except FAILED as error:
+                await retries.wait(error)
+            else:
+                retries.over()
             await asyncio.sleep(interval_s)
 
     async def look(self) -> None:

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 FAILED: tuple[type[BaseException], ...] = (Busy, asyncpg.PostgresError, asyncpg.InterfaceError)
 """A store is away, or cannot do what was asked (a table that is not there yet, a right that is missing). For tasks that chat can do without
 for a while; any other exception is a defect and ends the process."""
-WAIT_MIN_S = 0.5
+WAIT_MIN_S = 0.1
 
 
 class Retries:

@@ -136,3 +136,33 @@ async def test_messages_wait_while_the_disk_of_the_database_is_full(dsn: str, re
             assert (await held)["seq"] == 1
         assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
         await admin.close()
+
+
+REFUSED = """
+ALTER TABLE dead_letters RENAME TO kept;
+CREATE SEQUENCE tries;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM nextval('tries');
+    RAISE EXCEPTION 'not now';
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OF last_read_seq ON group_members FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+async def test_what_the_database_refuses_to_a_background_task_ends_nothing(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url, messages={"read_flush_s": 0.05})) as server:
+        ann, bob = await server.users(2)
+        group = await ann.group(bob)
+        admin = await asyncpg.connect(dsn)
+        async with ann.socket() as a, bob.socket() as b:
+            await a.send(group, "hello")
+            await admin.execute(REFUSED)
+            assert (await b.request("message.read", group_id=group, seq=1))["type"] == "ok"
+            async with asyncio.timeout(20):
+                while await admin.fetchval("SELECT last_value FROM tries") < 3:
+                    await asyncio.sleep(0.05)
+            await admin.execute("DROP TRIGGER refuse ON group_members; ALTER TABLE kept RENAME TO dead_letters")
+            await a.until(lambda f: f["type"] == "read" and f["seq"] == 1)
+            assert (await a.send(group, "after"))["seq"] == 2
+        await admin.close()

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-import structlog
-
 from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.messages.repository import MessageRepository
+from app.storage.retry import FAILED, Retries
 
-log = structlog.get_logger(__name__)
-
+WAIT_MAX_S = 5.0
+"""Between two tries while PostgreSQL is away."""
 Moved = tuple[int, int, int]
 """(group_id, user_id, seq) of a read mark that moved."""
 
@@ -51,13 +50,16 @@ class ReadMarks:
 
     async def run(self) -> None:
         """Write what is pending every `flush_s` until cancelled."""
+        retries = Retries("read_marks_not_written", max_s=WAIT_MAX_S)
         while True:
             await asyncio.sleep(self._flush_s)
             self._metrics.read_marks_pending.set(len(self._pending))
             try:
                 await self.flush()
-            except Busy:
-                log.warning("read_marks_not_written", pending=len(self._pending))
+            except FAILED as error:
+                await retries.wait(error, pending=len(self._pending))
+            else:
+                retries.over()
 
     async def flush(self) -> None:
         """Write everything that is pending. Raises Busy and keeps the rest when the database is away."""

@@ -6,15 +6,11 @@ from time import monotonic
 from typing import Protocol
 from uuid import UUID
 
-import structlog
-
 from app.delivery.interest import Hold
-from app.errors import Busy
 from app.metrics import Metrics
 from app.modules.groups.models import MembersNow
+from app.storage.retry import FAILED, Retries
 from app.web.gateway.hub import Hub
-
-log = structlog.get_logger(__name__)
 
 GROUPS_PER_READ = 50
 """Up to 10,000 members each: a read stays short, and what waits for one group does not wait for 500 others."""
@@ -22,7 +18,8 @@ PAUSE_S = 0.01
 """After a read, so that a group whose members come and go all the time does not keep the process and the store busy."""
 COMPARE_S = 1.0
 """Between two comparisons of everything: neither they nor the reads of single groups hold the other up."""
-MIN_WAIT_S, MAX_WAIT_S = 0.05, 2.0
+WAIT_MAX_S = 2.0
+"""Between two tries while a store is away."""
 
 
 class MembersSource(Protocol):
@@ -56,7 +53,7 @@ class Repairer:
 
     async def run(self) -> None:
         """Repair until cancelled."""
-        wait_s, compare_at = MIN_WAIT_S, 0.0
+        retries, compare_at = Retries("repair_waits_for_store", max_s=WAIT_MAX_S), 0.0
         while True:
             await self._hub.work.wait()
             try:
@@ -66,12 +63,10 @@ class Repairer:
                 if self._hub.stale:
                     await self._refresh(self._hub.take_stale(GROUPS_PER_READ))
                 await asyncio.sleep(PAUSE_S)
-            except Busy:
-                log.warning("repair_waits_for_store", stale_groups=len(self._hub.stale))
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, MAX_WAIT_S)
+            except FAILED as error:
+                await retries.wait(error, stale_groups=len(self._hub.stale))
                 continue
-            wait_s = MIN_WAIT_S
+            retries.over()
             if not self._hub.stale and self._hub.repair_cause is None:
                 self._hub.work.clear()
 
@@ -86,7 +81,7 @@ class Repairer:
             if users:
                 self._hub.mark_stale(await self._members.group_ids_of(users))
             self._hub.mark_stale(self._hub.local_groups())
-        except Busy:
+        except FAILED:
             self._hub.repair_cause = cause
             raise
         if cause is not None:
@@ -98,7 +93,7 @@ class Repairer:
         users = self._hub.local_users()
         try:
             found = await self._members.members_among(list(taken), users)
-        except Busy:
+        except FAILED:
             self._hub.mark_stale(taken)
             raise
         asked = frozenset(users)
