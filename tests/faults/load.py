@@ -217,7 +217,7 @@ class Load:
         t = self.tally
         errors = ", ".join(f"{count} {name}" for name, count in t.errors.most_common())
         return (
-            f"seed {self.seed}: {t.acked} acked, {t.resent} sent again, {t.connects} connects, {t.gaps} gaps,"
+            f"seed {self.seed}: {t.acked} acked, {t.resent} sent again, {t.connects} connects ({t.refused} refused), {t.gaps} gaps,"
             f" {t.skipped} skipped, errors: {errors or 'none'}"
         )
 

@@ -91,12 +91,14 @@ class Member:
                 await self._ask_where()
                 self._failed = self._node
                 try:
-                    socket = await Socket.open(self._gateway, self.headers, self._place.trust)
+                    async with self._place.handshakes:
+                        socket = await Socket.open(self._gateway, self.headers, self._place.trust)
                     try:
                         await self._live(socket)
                     finally:
                         socket.close()
                 except Refused as error:
+                    self._place.tally.refused += 1
                     if error.status in (401, 403):
                         self._place.tally.broken.append(f"{self.name} was refused with {error.status}")
                 except (OSError, TimeoutError):

@@ -1,5 +1,6 @@
 """What all members of a load count together."""
 
+import asyncio
 import ssl
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,6 +8,10 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from bench.history import Recorder
+
+HANDSHAKES_AT_ONCE = 500
+"""Of all members together. One takes 4 ms of this process, and those under way go on in turn: of thousands none ends before the
+last one, and what comes to members who are there already waits for as long."""
 
 
 @dataclass(slots=True)
@@ -18,6 +23,8 @@ class Tally:
     skipped: int = 0
     """Messages that nobody tried to send: too many of that member waited already."""
     connects: int = 0
+    refused: int = 0
+    """Handshakes that were not let in, and had to come again."""
     gaps: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     """code/outcome → count."""
@@ -36,3 +43,4 @@ class Place:
     """For WebSockets over TLS."""
     recorder: Recorder
     tally: Tally
+    handshakes: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HANDSHAKES_AT_ONCE))
