@@ -15,7 +15,7 @@ from app.protocol import frames
 from app.protocol.endpoint import Principal
 from app.web.gateway.admission import Admission
 from app.web.gateway.commands import Commands
-from app.web.gateway.connection import Connection
+from app.web.gateway.connection import Connection, bound_kernel
 from app.web.gateway.hub import Hub
 from app.web.gateway.loader import Loader
 from app.web.gateway.sweeper import Closer
@@ -96,10 +96,12 @@ class Gateway:
                 return ws
 
     async def _serve(self, request: web.Request, ws: web.WebSocketResponse, principal: Principal) -> None:
+        transport = transport_of(request)
+        bound_kernel(transport, self._limits.buffer_bytes)
         connection = Connection(
             next(self._numbers),
             ws,
-            transport_of(request),
+            transport,
             principal,
             self._hub.outlet,
             self._metrics,
