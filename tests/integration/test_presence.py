@@ -150,6 +150,26 @@ async def test_after_redis_was_emptied_everybody_is_online_again_and_leaving_is_
         await a.event("presence", user_id=ben.id, state="offline")
 
 
+async def test_nobody_who_is_there_is_told_of_as_gone_because_redis_is_old(server: Server, redis: Redis) -> None:
+    ann, ben = await server.users(2)
+    await ann.group(ben)
+    async with ann.socket(presence=True) as a, ben.socket():
+        await a.event("presence", user_id=ben.id, state="online")
+        for _ in range(3):
+            # As restored from an hour ago.
+            await redis.delete(f"User:Connect:{{{ben.id}}}")
+            await redis.zadd(KEY, {ben.id: await now_ms(redis) - 3_600_000})
+            assert (await a.event("presence", user_id=ben.id))["state"] == "online"
+
+
+async def test_who_left_is_told_of_although_redis_was_emptied_meanwhile(server: Server, redis: Redis) -> None:
+    ann, ben = await server.users(2)
+    await ann.group(ben)
+    async with ann.socket(presence=True) as a:
+        await OnlineUsers(redis, ttl_s=60, grace_s=0.1).write([], [int(ben.id)])
+        assert (await a.event("presence", user_id=ben.id))["state"] == "offline"
+
+
 async def test_outsiders_former_members_and_the_banned_learn_nothing(server: Server) -> None:
     ann, ben, out, gone = await server.users(4)
     group = await ann.group(ben, gone)

@@ -117,6 +117,16 @@ async def test_in_a_storm_those_who_look_at_the_group_hear_everything() -> None:
     assert 5 <= sum(heard[user_id] for user_id in range(1, 11)) <= 6
 
 
+async def test_who_looks_at_any_group_that_is_shared_hears_it() -> None:
+    place = Place(frames_per_second=1)
+    first, second = place.add(7, *range(1, 11)), place.add(8)
+    for connection in first.connections:
+        second.connections[connection] = 1
+        connection.focus = 8
+    await place.came(7, 8)
+    assert sorted(place.heard) == list(range(1, 11))
+
+
 async def test_others_get_their_turn_while_people_with_many_groups_come() -> None:
     place = Place()
     place.add(5000, 1)

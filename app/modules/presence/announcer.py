@@ -8,7 +8,7 @@ from itertools import islice
 from app.delivery.publisher import Publisher
 from app.metrics import Metrics
 from app.modules.presence.models import Change, Members, minute_of
-from app.modules.presence.online import OnlineUsers
+from app.modules.presence.online import OVERDUE_MS, OnlineUsers
 from app.modules.presence.repository import LastSeenRepository
 from app.modules.presence.routes import UserRoutes
 from app.protocol.magpie_pb2 import Blob, Presence
@@ -94,9 +94,17 @@ class Announcer:
         nodes = await self._routes.nodes_of(list(due))
         gone = [user_id for user_id in due if not nodes[user_id]]
         if gone:
+            # First: should this process end here, the next one finds them due again.
+            await self._last_seen.move({user_id: minute_of(due[user_id]) for user_id in gone})
             ts, offline = await self._online.remove(claim, gone)
-            # Where no gateway was there to look, since long ago.
-            self._add({user_id: Change(online=False, ts=ts, seen=min(ts, due[user_id])) for user_id in offline})
+            # Nobody could look for long, or Redis came back with old data: their gateways write them in a moment, those that live.
+            self._add(
+                {
+                    user_id: Change(online=False, ts=ts, seen=min(ts, due[user_id]))
+                    for user_id in offline
+                    if ts - due[user_id] <= OVERDUE_MS
+                }
+            )
         return len(due) == LOOK_MAX
 
     async def run(self) -> None:
@@ -124,7 +132,8 @@ class Announcer:
 
     async def _tell(self, changes: Mapping[int, Change]) -> None:
         groups = await self._members.small_groups_of(list(changes), self._small)
-        await self._last_seen.move({user_id: minute_of(change.seen) for user_id, change in changes.items()})
+        if came := {user_id: minute_of(change.seen) for user_id, change in changes.items() if change.online}:
+            await self._last_seen.move(came)
         for blob in _blobs(changes, groups):
             # A lost one is not told again: what is read is right, and whoever opens the group reads.
             await self._publisher.control(blob)

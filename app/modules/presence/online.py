@@ -16,7 +16,7 @@ KEY = "Presence:Online"
 
 NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 
-# Answers the moment and who was not online before.
+# Answers the moment and who was not online before. Who left stands there for the grace, known or not: Redis may have been emptied.
 WRITE = Script(
     NOW
     + """
@@ -25,7 +25,7 @@ WRITE = Script(
     for i = 4, 3 + here do
       if redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i]) == 1 then answer[#answer + 1] = ARGV[i] end
     end
-    for i = 4 + here, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[i]) end
+    for i = 4 + here, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[i]) end
     return answer
     """
 )
@@ -66,6 +66,7 @@ READ = Script(
 )
 
 OVERDUE_MS = 15_000
+"""Longer than a claim and the pauses of those who look."""
 
 
 class OnlineUsers:

@@ -86,6 +86,7 @@ class PresenceFanOut(Watcher):
     async def _tell(self, presence: Presence) -> list[int]:
         """The groups for which it is too early: somebody who is told now may have just been removed."""
         unsure: list[int] = []
+        shared = set(presence.group_ids)
         told: set[Connection] = set()
         frame = b""
         for group_id in presence.group_ids:
@@ -105,7 +106,7 @@ class PresenceFanOut(Watcher):
                 if connection in told or connection.principal.user_id == presence.user_id:
                     continue
                 told.add(connection)
-                focused = connection.focus == group_id
+                focused = connection.focus in shared
                 if not ((focused or self._frames.take() == 0) and connection.push_event(frame, droppable=True)):
                     self._metrics.events_shed.inc()
         return unsure
@@ -158,8 +159,14 @@ class LargeGroups:
                 retries.over()
 
     async def count(self) -> None:
-        """One round over all local groups. Raises Busy."""
-        large = await self._large_groups()
+        """One round over all local groups; of those that cannot be read as the last time. Raises Busy."""
+        local = {group_id: group for group_id in self._groups.local_groups() if (group := self._groups.group(group_id))}
+        failure: BaseException | None = None
+        try:
+            await self._learn(local)
+        except FAILED as error:
+            failure = error
+        large = {group_id: group for group_id, group in local.items() if self._large.get(group_id, (0, False))[1]}
         counts = {group_id: 0 for group_id in self._written if group_id not in large}
         for group in large.values():
             counts[group.group_id] = len({connection.principal.user_id for connection in group.connections})
@@ -175,21 +182,22 @@ class LargeGroups:
                 else:
                     self._written.pop(group_id, None)
                     self._told.pop(group_id, None)
+        if failure is not None:
+            raise failure
 
-    async def _large_groups(self) -> Mapping[int, LocalGroup]:
-        local = {group_id: group for group_id in self._groups.local_groups() if (group := self._groups.group(group_id))}
-        self._large = {
-            group_id: known
-            for group_id, known in self._large.items()
-            if group_id in local and known[0] == local[group_id].newest_version
-        }
-        unknown = [group_id for group_id in local if group_id not in self._large]
+    async def _learn(self, local: Mapping[int, LocalGroup]) -> None:
+        """Which are large, where that may have changed. Raises Busy and the errors of PostgreSQL."""
+        self._large = {group_id: known for group_id, known in self._large.items() if group_id in local}
+        unknown = [
+            group_id
+            for group_id, group in local.items()
+            if group_id not in self._large or self._large[group_id][0] != group.newest_version
+        ]
         for start in range(0, len(unknown), GROUPS_PER_CALL):
             some = unknown[start : start + GROUPS_PER_CALL]
             versions = {group_id: local[group_id].newest_version for group_id in some}
             found = await self._members.large_among(some, self._small)
             self._large |= {group_id: (version, group_id in found) for group_id, version in versions.items()}
-        return {group_id: group for group_id, group in local.items() if self._large[group_id][1]}
 
     def _push(self, group_id: int, online: int) -> None:
         group = self._groups.group(group_id)
