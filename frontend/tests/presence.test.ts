@@ -18,6 +18,7 @@ let presence: Presence;
 
 beforeEach(() => {
   vi.useFakeTimers();
+  vi.spyOn(Math, "random").mockReturnValue(0.5);
   vi.stubGlobal("document", { hidden: false });
   asked = 0;
   answer = {

@@ -40,8 +40,10 @@ export class Presence {
 
   /** Connected; the server may not tell at all. */
   onHello(features: readonly string[]): void {
+    const again = this.enabled;
     this.enabled = features.includes("presence");
-    this.open(this.opened);
+    // Many may come back at once.
+    this.readAfter(again ? Math.random() * READ_SOON_MS : 0);
   }
 
   /** The group on screen. */
@@ -91,7 +93,7 @@ export class Presence {
 
   private async read(): Promise<void> {
     const groupId = this.opened;
-    this.readAfter(READ_EVERY_MS);
+    this.readAfter(READ_EVERY_MS * (0.8 + 0.4 * Math.random()));
     if (groupId === null || document.hidden) return;
     try {
       const { client, ask } = this.http;
