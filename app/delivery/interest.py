@@ -228,6 +228,8 @@ class Interest:
         """Write everything to this Redis; only then say that it is there, if it still is the same Redis."""
         log.info("interest_begun", groups=len(self._held) + len(self._owed), again=bool(self._held))
         self._incarnation = ""
+        # A marker of before, as when the clock of Redis was set, must not vouch for what is not written yet.
+        await self._beat()
         # In turn: a write whose answer is on its way may have gone to the Redis that was.
         async with self._writing:
             # All go to all meanwhile, so there is nothing to compare.
