@@ -28,6 +28,7 @@ AWAY_S = 15.0 * PATIENCE
 STORM_S = 60.0 * PATIENCE
 SPARE = "gateway5"
 CUT, CUT_ROW = "gateway1", "gateway cut off"
+RUSHES = ("reconnect storm", "reconnect rush")
 LOOK_S = 0.05
 
 
@@ -145,7 +146,7 @@ async def storm(ground: Ground) -> float:
 
 
 async def rush(ground: Ground) -> float:
-    """The same with clients that try again at once: gateways refuse with 503 and stay up, and everybody gets in."""
+    """The same with clients that try again at once: gateways stay up, refuse what is too much for them, and let everybody in."""
     async with ground.watching_memory():
         return await _all_again(ground)
 

@@ -13,7 +13,7 @@ from local.cluster import Cluster, Registry, Shape, cluster
 from local.node import Node
 from tests.cable import Cable, cable_to
 from tests.faults.conftest import Trial
-from tests.faults.gateway_harms import CUT, CUT_ROW, GATEWAY_HARMS, SPARE
+from tests.faults.gateway_harms import CUT, CUT_ROW, GATEWAY_HARMS, RUSHES, SPARE
 from tests.faults.load import Size, loading
 from tests.faults.process import LIMITS
 from tests.faults.rows import ROW_S, do_row, skip_what_passed
@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "IM_CLUSTER__MOVE_OVER_S": "10",
     **LIMITS,
 }
-CROWD = "4000,10,1,50"
+CROWD, RUSH = "4000,10,1,50", "8000,10,1,50"
 
 pytestmark = [
     pytest.mark.fault,
@@ -75,7 +75,7 @@ async def test_gateways_keep_the_contract(
     for node in running.nodes.values():
         if not node.running and node.name != SPARE:
             await node.start()
-    size = Size.of_environment(CROWD)
+    size = Size.of_environment(RUSH if row in RUSHES else CROWD)
     trust = trusting(nginx_of(running))
     # Looking at it once for each of thousands of handshakes costs a quarter of them; others do that, see tests/integration.
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
