@@ -17,9 +17,8 @@ interface Answer<T> {
 }
 
 export function createHttp(onSignedOut: () => void) {
-  let csrfToken: string | null = null;
   let tellFirst: (token: string) => void = () => undefined;
-  const first = new Promise<string>((resolve) => {
+  let csrfToken = new Promise<string>((resolve) => {
     tellFirst = resolve;
   });
   const client = createClient<paths>({
@@ -29,7 +28,7 @@ export function createHttp(onSignedOut: () => void) {
       const signal = AbortSignal.timeout(TIMEOUT_MS);
       // People may press a button before `GET /me` has answered.
       if (!SAFE_METHODS.includes(request.method))
-        request.headers.set("X-CSRF-Token", csrfToken ?? (await Promise.race([first, whenAborted(signal)])));
+        request.headers.set("X-CSRF-Token", await Promise.race([csrfToken, whenAborted(signal)]));
       return fetch(request, { signal });
     },
   });
@@ -54,8 +53,8 @@ export function createHttp(onSignedOut: () => void) {
 
   /** Every call that changes something carries the session's token, which `GET /me` tells, and waits for the first one. */
   function useCsrfToken(token: string): void {
-    csrfToken = token;
     tellFirst(token);
+    csrfToken = Promise.resolve(token);
   }
 
   return { client, ask, useCsrfToken };
