@@ -216,9 +216,10 @@ class Load:
         """One line about the run."""
         t = self.tally
         errors = ", ".join(f"{count} {name}" for name, count in t.errors.most_common())
+        refused = ", ".join(f"{count} with {status}" for status, count in t.refused.most_common())
         return (
-            f"seed {self.seed}: {t.acked} acked, {t.resent} sent again, {t.connects} connects ({t.refused} refused), {t.gaps} gaps,"
-            f" {t.skipped} skipped, errors: {errors or 'none'}"
+            f"seed {self.seed}: {t.acked} acked, {t.resent} sent again, {t.connects} connects, refused: {refused or 'none'},"
+            f" {t.gaps} gaps, {t.skipped} skipped, errors: {errors or 'none'}"
         )
 
 

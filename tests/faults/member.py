@@ -98,7 +98,7 @@ class Member:
                     finally:
                         socket.close()
                 except Refused as error:
-                    self._place.tally.refused += 1
+                    self._place.tally.refused[error.status] += 1
                     if error.status in (401, 403):
                         self._place.tally.broken.append(f"{self.name} was refused with {error.status}")
                 except (OSError, TimeoutError):

@@ -62,6 +62,8 @@ class Result:
     lasted_s: float
     grown_mb: float = 0.0
     errors: Mapping[str, int] = field(default_factory=dict)
+    shed: int = 0
+    """Handshakes that were answered with 503."""
 
     @property
     def file(self) -> Path:
@@ -104,6 +106,9 @@ def table(results: Sequence[Result]) -> str:
             [f"{harm.away_s[0]:g} s away; a gateway grew by {r.grown_mb:.0f} MB at most"]
             if harm.away_s[0] == OUTAGE
             else []
+        )
+        notes += (
+            [f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most"] if r.shed else []
         )
         note = f" ({'; '.join(notes)})" if notes else ""
         lines.append(

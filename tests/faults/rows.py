@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,20 @@ async def do_row(
     lasted_s = time.monotonic() - since
     commit = await asyncio.to_thread(current_commit)
     errors = dict(tally.errors)
-    result = Result(row, stage, trial.seed, commit, took, tally.acked, tally.resent, events, lasted_s, grown_mb, errors)
+    result = Result(
+        row,
+        stage,
+        trial.seed,
+        commit,
+        took,
+        tally.acked,
+        tally.resent,
+        events,
+        lasted_s,
+        grown_mb,
+        errors,
+        tally.refused[HTTPStatus.SERVICE_UNAVAILABLE],
+    )
     await asyncio.to_thread(result.keep)
 
 

@@ -23,8 +23,8 @@ class Tally:
     skipped: int = 0
     """Messages that nobody tried to send: too many of that member waited already."""
     connects: int = 0
-    refused: int = 0
-    """Handshakes that were not let in, and had to come again."""
+    refused: Counter[int] = field(default_factory=Counter)
+    """Handshakes that were not let in, and had to come again: status of HTTP → count."""
     gaps: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     """code/outcome → count."""
