@@ -40,7 +40,7 @@ class OwnershipListener(Protocol):
 
 
 class Subscription(ABC):
-    """The reading side of one consumer process. Not safe for concurrent use."""
+    """The reading side of one consumer process. One call of each kind at a time: a `commit` may go on beside the next `fetch`."""
 
     @abstractmethod
     async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
@@ -55,7 +55,8 @@ class Subscription(ABC):
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Everything up to and including these offsets, by partition, is done and will not come again.
 
-        Partitions that went meanwhile are left alone. Raises Busy while the broker is away: call again.
+        Partitions that went meanwhile are left alone: their next owner gets what was not committed. Raises Busy while the broker is
+        away: call again.
         """
 
     @abstractmethod

@@ -29,6 +29,7 @@ class Owned:
     taken_at: int
     read: int
     handed_out: int
+    committed: int
     waiting: deque[Record] = field(default_factory=deque)
     read_before: int = -1
     stalls: int = 0
@@ -130,14 +131,17 @@ class KafkaSubscription(Subscription):
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """As in `Subscription`. Only what was handed out since its partition was taken counts: another owner may be further."""
-        await self._move(
-            {
-                partition: offset + 1
-                for partition, offset in positions.items()
-                if (owned := self._owned.get(partition)) and owned.taken_at <= offset < owned.handed_out
-            }
-        )
-        self._at_rest.set()
+        mine = {
+            partition: owned
+            for partition, offset in positions.items()
+            if (owned := self._owned.get(partition)) and owned.taken_at <= offset < owned.handed_out
+        }
+        await self._move({partition: positions[partition] + 1 for partition in mine})
+        for partition, owned in mine.items():
+            owned.committed = positions[partition] + 1
+        # The next batch may be in work.
+        if all(owned.committed == owned.handed_out for owned in self._owned.values()):
+            self._at_rest.set()
 
     async def close(self) -> None:
         """Leave the group."""
@@ -226,7 +230,9 @@ class KafkaSubscription(Subscription):
             await self._listener.on_assigned(given, fresh)
             # Only the first owner begins a log: what the next one knows of it holds.
             await self._move({partition: marks[partition].position for partition in fresh})
-            self._owned = {p: Owned(mark.position, mark.position, mark.position) for p, mark in marks.items()}
+            self._owned = {
+                p: Owned(mark.position, mark.position, mark.position, mark.position) for p, mark in marks.items()
+            }
         finally:
             self._at_rest.set()
         if self._given is not given:

@@ -1,4 +1,7 @@
-"""The consumer: fetch a batch, store it, publish it, move the position. Nothing is lost: what fails comes again."""
+"""The consumer: fetch a batch, store it, publish it, move the position. Nothing is lost: what fails comes again.
+
+Batches are stored one after the other, and published one after the other; while one is published, the next one is stored.
+"""
 
 import asyncio
 import random
@@ -99,18 +102,44 @@ class Consumer:
                 self._metrics.log_lag_seconds.set(0)
 
     async def _consume(self, subscription: Subscription) -> None:
-        while (records := await self._fetch(subscription)) is not None:
-            self._crash("after_read")
-            self._metrics.batch_size.observe(len(records))
-            oldest_s = min(record.appended_ms for record in records) / 1000
-            self._metrics.log_lag_seconds.set(max(0.0, time.time() - oldest_s))
-            await self._process(records)
-            self._crash("before_position")
-            positions = _positions(records)
-            await self._until_there("consumer", lambda: subscription.commit(positions))  # noqa: B023 - called here and now
+        """While one batch is handed down and its position moved, the next one is fetched and stored: two at most."""
+        before: asyncio.Task[None] | None = None
+        try:
+            while (records := await self._fetch(subscription)) is not None:
+                self._crash("after_read")
+                self._metrics.batch_size.observe(len(records))
+                oldest_s = min(record.appended_ms for record in records) / 1000
+                self._metrics.log_lag_seconds.set(max(0.0, time.time() - oldest_s))
+                committed = await self._store_all(records)
+                if before is not None:
+                    await before
+                before = asyncio.create_task(self._finish(subscription, committed, _positions(records)))
+                before.add_done_callback(self._on_finished)
+        except asyncio.CancelledError:
+            if before is not None:
+                before.cancel()
+            raise
+        finally:
+            if before is not None:
+                await before
+
+    async def _finish(
+        self, subscription: Subscription, committed: Sequence[Committed], positions: Mapping[int, int]
+    ) -> None:
+        """Publish what is committed: its senders wait for the answer. Then it need not come again."""
+        for part in committed:
+            await self._until_there("publish", lambda: self._publisher.publish(part))  # noqa: B023 - called here and now
+        self._crash("before_position")
+        with self._metrics.stage("position"):
+            await self._until_there("consumer", lambda: subscription.commit(positions))
+
+    def _on_finished(self, finished: asyncio.Task[None]) -> None:
+        """What failed must not wait for the next record to be noticed."""
+        if not finished.cancelled() and finished.exception() is not None and self._fetching is not None:
+            self._fetching.cancel()
 
     async def _fetch(self, subscription: Subscription) -> list[Record] | None:
-        """The next batch; None when it is time to stop."""
+        """The next batch; None when it is time to stop, or the batch before has failed."""
         if self._stopping.is_set():
             return None
         self._fetching = asyncio.ensure_future(
@@ -119,7 +148,7 @@ class Consumer:
         try:
             return await self._fetching
         except asyncio.CancelledError:
-            if not self._stopping.is_set():
+            if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
             return None
         finally:
@@ -130,12 +159,13 @@ class Consumer:
         # It returns with records only, and none may come as long as we are not ready.
         calm = asyncio.get_running_loop().call_later(CALM_S, self._recovered, "consumer")
         try:
-            return await subscription.fetch(self._batch_max, self._linger_s)
+            with self._metrics.stage("fetch"):
+                return await subscription.fetch(self._batch_max, self._linger_s)
         finally:
             calm.cancel()
 
-    async def _process(self, records: Sequence[Record]) -> None:
-        """Store and publish; on a data error halve until the poison stands alone and put that aside.
+    async def _store_all(self, records: Sequence[Record]) -> list[Committed]:
+        """Store; on a data error halve until the poison stands alone and put that aside.
 
         Halves are done one after the other, so the order of a group stays.
         """
@@ -152,13 +182,12 @@ class Consumer:
             # The consumer's edge: whatever a message provokes, its partition moves on.
             if len(records) > 1:
                 middle = len(records) // 2
-                await self._process(records[:middle])
-                await self._process(records[middle:])
-                return
+                return await self._store_all(records[:middle]) + await self._store_all(records[middle:])
             reason = error
             committed = await self._until_there("store", lambda: self._put_aside(records[0], sends, reason))
-        # These messages are committed, and their senders wait for the answer.
-        await self._until_there("publish", lambda: self._publisher.publish(committed))
+        # Before anybody asks for numbers again.
+        await self._until_there("publish", lambda: self._publisher.correct(committed))
+        return [committed]
 
     async def _put_aside(self, record: Record, sends: Sequence[Send], reason: BaseException) -> Committed:
         # Only the kind of failure: the message of a driver may quote the text.

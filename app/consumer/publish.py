@@ -36,23 +36,24 @@ class BatchPublisher:
         self._crash = crash
         self._metrics = metrics
 
+    async def correct(self, batch: Committed) -> None:
+        """Put the counters right that proposed other numbers than were committed, before they propose again. Raises redis errors."""
+        await self._proposer.correct(batch.proposed, {group: head[0] for group, head in batch.heads.items()})
+
     async def publish(self, batch: Committed) -> None:
         """Raises redis errors or DeliveryUnavailable when something could not be handed over."""
         by_group = _by_group(batch.outcomes)
         self._crash("before_publish")
         # Both are done before either failure is told: a batch that is handed down again never meets its earlier self.
-        done = await asyncio.gather(
-            self._cache(batch, by_group), self._hand_down(batch, by_group), return_exceptions=True
-        )
+        done = await asyncio.gather(self._cache(by_group), self._hand_down(batch, by_group), return_exceptions=True)
         for failure in done:
             if failure is not None:
                 raise failure
         self._count(batch.outcomes)
 
-    async def _cache(self, batch: Committed, by_group: ByGroup) -> None:
-        with self._metrics.stage("cache"):
-            await self._proposer.correct(batch.proposed, {group: head[0] for group, head in batch.heads.items()})
-            if by_group:
+    async def _cache(self, by_group: ByGroup) -> None:
+        if by_group:
+            with self._metrics.stage("cache"):
                 await self._hot.store({group: [(m.seq, m.item) for m in found] for group, found in by_group.items()})
 
     async def _hand_down(self, batch: Committed, by_group: ByGroup) -> None:

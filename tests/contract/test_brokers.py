@@ -123,6 +123,25 @@ async def test_what_is_not_committed_waits_for_the_next_subscription(broker: Bro
     await second.close()
 
 
+async def test_the_next_batch_may_be_fetched_before_this_one_is_committed(
+    broker: Broker, subscription: Subscription
+) -> None:
+    for partition in (0, 1):
+        await broker.append(partition, [b"1", b"2"])
+    first = await take(subscription, 4)
+    fetch = asyncio.ensure_future(subscription.fetch(10, 0.01))
+    await asyncio.sleep(0.01)
+    commit = asyncio.ensure_future(subscription.commit(positions(first)))
+    await broker.append(0, [b"3"])
+    async with asyncio.timeout(20):
+        second = await fetch
+        await commit
+    assert values(second) == [b"3"]
+    assert {p: n for p, n in (await broker.backlog()).items() if n} == {0: 1}
+    await subscription.commit(positions(second))
+    assert not any((await broker.backlog()).values())
+
+
 async def test_the_backlog_is_what_is_not_committed(broker: Broker, subscription: Subscription) -> None:
     await broker.append(0, [b"1", b"2", b"3"])
     await broker.append(3, [b"4"])

@@ -1,0 +1,175 @@
+"""While a batch is published the next one is stored; never more, never in another order, and nothing that fails stays unnoticed."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.brokers.base import OwnershipListener, Record, Subscription
+from app.brokers.memory import MemoryBroker
+from app.consumer.fence import StaleOwner
+from app.consumer.loop import Consumer
+from app.consumer.store import Committed
+from app.errors import Busy
+from app.lifecycle import CrashPoint, Readiness
+from app.metrics import Metrics
+from app.modules.messages.models import Draft, to_envelope
+from app.protocol.magpie_pb2 import Origin
+
+SOON_S = 5.0
+
+
+def record(offset: int) -> Record:
+    draft = Draft(1, 2, uuid4(), "text", "x", bytes(32))
+    return Record(0, offset, to_envelope(draft, Origin()), 0)
+
+
+class Steps(Subscription):
+    """One record in each batch. Writes down what is done, in order; `held` names a step that waits."""
+
+    def __init__(self, batches: int) -> None:
+        self.done: list[str] = []
+        self.failing: dict[str, list[Exception]] = {}
+        self._left = list(range(1, batches + 1))
+        self._held: dict[str, asyncio.Event] = {}
+
+    def hold(self, step: str) -> Callable[[], None]:
+        """It waits until the answer is called."""
+        self._held[step] = asyncio.Event()
+        return self._held[step].set
+
+    async def step(self, name: str) -> None:
+        if name in self._held:
+            await self._held[name].wait()
+        if self.failing.get(name):
+            raise self.failing[name].pop(0)
+        self.done.append(name)
+
+    async def until(self, name: str) -> None:
+        async with asyncio.timeout(SOON_S):
+            while name not in self.done:
+                await asyncio.sleep(0.001)
+
+    # The subscription.
+    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+        if not self._left:
+            await asyncio.Event().wait()
+        number = self._left.pop(0)
+        await self.step(f"fetch {number}")
+        return [record(number)]
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        await self.step(f"position {positions[0]}")
+
+    async def close(self) -> None:
+        self.done.append("close")
+
+    # The store, and the fence.
+    def judged(self, partition: int, offset: int) -> bool:
+        return False
+
+    async def store(self, sends: Sequence[Any], positions: Mapping[int, int]) -> Committed:
+        await self.step(f"store {positions[0]}")
+        return Committed([], {}, {0: positions[0]})
+
+    # The publisher.
+    async def correct(self, batch: Committed) -> None:
+        await self.step(f"correct {batch.proposed[0]}")
+
+    async def publish(self, batch: Committed) -> None:
+        await self.step(f"publish {batch.proposed[0]}")
+
+
+class Log(MemoryBroker):
+    def __init__(self, steps: Steps) -> None:
+        super().__init__(1, 1)
+        self._steps = steps
+
+    async def subscribe(self, listener: OwnershipListener) -> Subscription:
+        return self._steps
+
+
+def consumer_of(steps: Steps) -> Consumer:
+    limits: dict[str, Any] = {"batch_max": 9, "linger_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01}
+    parts: Any = steps
+    return Consumer(Log(steps), parts, parts, parts, parts, Readiness(), CrashPoint(""), Metrics(), **limits)
+
+
+async def test_one_batch_is_stored_while_the_one_before_is_published_and_no_third() -> None:
+    steps = Steps(batches=4)
+    publish = steps.hold("publish 1")
+    consumer = consumer_of(steps)
+    running = asyncio.ensure_future(consumer.run())
+    await steps.until("correct 2")
+    await asyncio.sleep(0.05)
+    assert steps.done == ["fetch 1", "store 1", "correct 1", "fetch 2", "store 2", "correct 2"]
+    publish()
+    await steps.until("position 4")
+    published = [step for step in steps.done if step.split()[0] in ("publish", "position")]
+    assert published == [f"{step} {number}" for number in range(1, 5) for step in ("publish", "position")]
+    consumer.stop()
+    await running
+
+
+async def test_counters_are_put_right_before_they_propose_again() -> None:
+    steps = Steps(batches=2)
+    steps.failing["correct 1"] = [Busy("away"), Busy("away")]
+    consumer = consumer_of(steps)
+    running = asyncio.ensure_future(consumer.run())
+    await steps.until("position 2")
+    assert steps.done.index("correct 1") < steps.done.index("store 2")
+    assert steps.done.count("store 1") == 1, "stored once, though Redis was away after the commit"
+    consumer.stop()
+    await running
+
+
+async def test_what_is_committed_is_published_before_it_stops() -> None:
+    steps = Steps(batches=1)
+    publish = steps.hold("publish 1")
+    consumer = consumer_of(steps)
+    running = asyncio.ensure_future(consumer.run())
+    await steps.until("correct 1")
+    consumer.stop()
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    publish()
+    async with asyncio.timeout(SOON_S):
+        await running
+    assert steps.done[-3:] == ["publish 1", "position 1", "close"]
+
+
+async def test_who_loses_a_partition_publishes_what_was_committed_before() -> None:
+    steps = Steps(batches=2)
+    steps.failing["store 2"] = [StaleOwner()]
+    publish = steps.hold("publish 1")
+    consumer = consumer_of(steps)
+    running = asyncio.ensure_future(consumer.run())
+    await steps.until("fetch 2")
+    publish()
+    await steps.until("close")
+    assert steps.done[-3:] == ["publish 1", "position 1", "close"]
+    consumer.stop()
+    await running
+
+
+async def test_a_failure_while_nothing_comes_ends_it_at_once() -> None:
+    steps = Steps(batches=1)
+    steps.failing["publish 1"] = [ZeroDivisionError()]
+    async with asyncio.timeout(SOON_S):
+        with pytest.raises(ZeroDivisionError):
+            await consumer_of(steps).run()
+    assert steps.done[-1] == "close"
+
+
+async def test_who_is_cancelled_waits_for_nobody() -> None:
+    steps = Steps(batches=2)
+    steps.hold("publish 1")
+    running = asyncio.ensure_future(consumer_of(steps).run())
+    await steps.until("correct 2")
+    running.cancel()
+    async with asyncio.timeout(SOON_S):
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert "publish 1" not in steps.done
