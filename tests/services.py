@@ -4,6 +4,7 @@ Each test process (each pytest-xdist worker) runs its own pair. Both are there i
 Valkey or listens to its channels does not meet the tests of another worker.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,7 @@ from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.migrate import migrate
 from local.etcd import EtcdServer
 from local.kafka import KafkaServer, Listener
+from local.kafka.cache import jars, java
 from local.ports import free_ports
 from local.server import LocalServer
 from tests.certificates import Authority
@@ -102,6 +104,17 @@ def server_folder() -> Iterator[Path]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
+
+
+async def need_kafka() -> None:
+    """Skips where there is no Java or no Kafka to be had, fails in CI."""
+    try:
+        java()
+        await asyncio.to_thread(jars)
+    except ConfigError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"Kafka cannot be tried here: {error}")
 
 
 class SharedServer(Generic[Server]):

@@ -9,15 +9,13 @@ from collections.abc import AsyncIterator, Iterable
 import pytest
 import pytest_asyncio
 
-from app.errors import ConfigError
 from local.cluster import Broker, Cluster, Shape, cluster
 from tests.faults.conftest import FULL, Trial
 from tests.faults.harms import HARMS, Harm
 from tests.faults.load import loading
 from tests.faults.process import LIMITS
-from tests.faults.results import STAGES
 from tests.faults.rows import ROW_S, do, do_row, skip_what_passed
-from tests.services import OPTIONS, server_folder
+from tests.services import OPTIONS, need_kafka, server_folder
 
 ENVIRONMENT = {
     "IM_ENV": "test",
@@ -44,16 +42,13 @@ def wanted() -> list[Broker]:
 async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     """A running cluster for all tests on one broker."""
     shape = Shape(request.param, gateways=2, consumers=3 if FULL else 2)
+    if request.param == "kafka":
+        await need_kafka()
     with server_folder() as folder:
         environment = ENVIRONMENT | {"IM_DELIVERY__GROUP": GROUP_DELIVERY[request.param]}
-        try:
-            async with cluster(folder, shape, OPTIONS, environment=environment, durable=False) as made:
-                await made.start()
-                yield made
-        except ConfigError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"{STAGES[request.param].title} cannot be tried here: {error}")
+        async with cluster(folder, shape, OPTIONS, environment=environment, durable=False) as made:
+            await made.start()
+            yield made
 
 
 def rows(broker: str) -> Iterable[tuple[str, Harm]]:
