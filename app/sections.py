@@ -256,18 +256,18 @@ class Search(Section):
     index_groups_max: Count
     index_batch_max: Count
     index_backoff_max_s: Seconds
+    block_messages: Count
+    block_words: Count
     query_code_points: Count
     query_parts: Count
-    filter_code_points: Annotated[int, Field(ge=2)]
     page_max: Annotated[int, Field(ge=1, le=50)]
     snippet_code_points: Count
     highlights_max: Count
     tail_max: Count
-    newest_max: Count
-    newest_per_group_min: Annotated[int, Field(ge=2)]
-    dense_one_in: Count
-    slice_growth: Annotated[int, Field(ge=2)]
-    slices_max: Count
+    looked_max: Count
+    blocks_max: Count
+    blocks_first: Count
+    blocks_at_once: Count
     at_once: Count
     waiting_max: Count
 

@@ -102,8 +102,8 @@ async def wait_until_indexed(dsn: str, console: Console) -> float:
                     " FROM group_seq AS s LEFT JOIN search_progress AS p USING (group_id)"
                 )
                 if not missing:
-                    # As autovacuum does it after that many rows; it empties the list of waiting entries as well.
-                    await connection.execute("VACUUM ANALYZE message_search")
+                    # As autovacuum does it after that many rows.
+                    await connection.execute("VACUUM ANALYZE search_block")
                     return took
                 status.update(f"indexing: {missing:,} messages left")
                 await asyncio.sleep(LOOK_S)
@@ -117,9 +117,7 @@ async def sizes(dsn: str) -> dict[str, float]:
     connection = await asyncpg.connect(dsn)
     try:
         row = await connection.fetchrow(
-            """SELECT pg_relation_size('message_search_vector_idx') AS "words (GIN)",
-                   pg_relation_size('message_search_pkey') AS "ids (B-tree)",
-                   pg_table_size('message_search') AS "folded text",
+            """SELECT pg_table_size('search_block') AS "signatures", pg_relation_size('search_block_pkey') AS "blocks (B-tree)",
                    (SELECT sum(pg_total_relation_size(oid)) FROM pg_class
                     WHERE relname LIKE 'messages_p%' AND relkind = 'r')::bigint AS "messages with their indexes" """
         )

@@ -56,7 +56,8 @@ class UnknownGroups(Check):
                        CASE WHEN EXISTS (SELECT FROM messages WHERE group_id = c.group_id) THEN 'messages' END,
                        CASE WHEN EXISTS (SELECT FROM group_seq WHERE group_id = c.group_id) THEN 'group_seq' END,
                        CASE WHEN EXISTS (SELECT FROM group_members WHERE group_id = c.group_id) THEN 'group_members' END,
-                       CASE WHEN EXISTS (SELECT FROM search_progress WHERE group_id = c.group_id) THEN 'search_progress' END
+                       CASE WHEN EXISTS (SELECT FROM search_progress WHERE group_id = c.group_id) THEN 'search_progress' END,
+                       CASE WHEN EXISTS (SELECT FROM search_block WHERE group_id = c.group_id) THEN 'search_block' END
                    ) AS tables) AS k
                WHERE NOT EXISTS (SELECT FROM groups WHERE group_id = c.group_id) AND k.tables <> ''""",
             groups,

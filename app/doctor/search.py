@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 
+from asyncpg import Record
+
 from app.doctor.base import Check, Finding, Looked
+from app.modules.messages.models import KIND_TEXT
+from app.modules.search.folding import fold
+from app.modules.search.signatures import Flags, Signer
+from app.modules.search.turns import Breaths
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('search index', 0))"
 """Held by an indexer while it works."""
+BLOCKS_AT_ONCE = 200
+"""In memory, with their messages."""
 
 
 class SearchProgress(Check):
@@ -43,60 +51,84 @@ class SearchProgress(Check):
 
 
 class SearchIndex(Check):
-    """What should be in the index is, and nothing else."""
+    """The blocks are whole, and their signatures say what is in their messages."""
 
     name = "search_index"
-    title = "up to the progress every text is in the search index, once, and nothing else"
+    title = "up to the progress every message is in one block, whose signature has all its words"
     unit = "messages"
-    advice = "Searches miss messages, or find some that are not there."
-    mends = "take wrong entries out of the index and let the indexer do the group again from there"
+    advice = "Searches miss messages."
+    mends = "forget the index of the group; the indexer makes it again"
 
     async def look(self, groups: Sequence[int]) -> Looked:
-        """Index and messages of one snapshot, compared both ways."""
-        missing = await self._source.rows(
-            """SELECT m.group_id, count(*), count(*) FILTER (WHERE i.seq IS DISTINCT FROM m.seq),
-                      min(m.seq) FILTER (WHERE i.seq IS DISTINCT FROM m.seq)
-               FROM messages AS m JOIN search_progress AS p ON p.group_id = m.group_id AND m.seq <= p.indexed_seq
-               LEFT JOIN message_search AS i ON i.group_id = m.group_id AND i.message_id = m.message_id
-               WHERE m.group_id = ANY($1::bigint[]) AND m.kind = 'text' GROUP BY m.group_id""",
+        """Blocks of one snapshot; then each with its messages, which do not change."""
+        findings = []
+        for row in await self._source.rows(
+            """SELECT g.group_id, coalesce(p.indexed_seq, 0), coalesce(b.last, 0), b.wrong, b.first
+               FROM unnest($1::bigint[]) AS g (group_id) LEFT JOIN search_progress AS p USING (group_id)
+               CROSS JOIN LATERAL (
+                   SELECT max(last_seq) AS last, count(*) FILTER (WHERE first_seq <> before + 1) AS wrong,
+                          min(first_seq) FILTER (WHERE first_seq <> before + 1) AS first
+                   FROM (SELECT first_seq, last_seq, lag(last_seq, 1, 0::bigint) OVER (ORDER BY first_seq) AS before
+                         FROM search_block WHERE group_id = g.group_id) AS c) AS b""",
             groups,
-        )
-        extra = await self._source.rows(
-            """SELECT i.group_id, count(*), min(i.seq)
-               FROM message_search AS i LEFT JOIN messages AS m ON m.group_id = i.group_id AND m.seq = i.seq
-               WHERE i.group_id = ANY($1::bigint[]) AND m.message_id IS DISTINCT FROM i.message_id GROUP BY i.group_id""",
+        ):
+            if row[1] != row[2]:
+                findings.append(
+                    Finding(row[0], f"group {row[0]}: indexed up to {row[1]}, but its blocks end at {row[2]}")
+                )
+            if row[3]:
+                what = f"group {row[0]}: {row[3]} blocks do not follow the one before, the first begins at {row[4]}"
+                findings.append(Finding(row[0], what, row[3]))
+        looked_at = 0
+        lacking: dict[int, list[int]] = {}
+        signer, breaths = Signer(), Breaths()
+        after = (-(1 << 63), 0)
+        while blocks := await self._source.rows(
+            """SELECT group_id, first_seq, last_seq, first_id, last_id, signature FROM search_block
+               WHERE group_id = ANY($1::bigint[]) AND (group_id, first_seq) > ($2, $3)
+               ORDER BY group_id, first_seq LIMIT $4""",
             groups,
-        )
-        findings = [
-            Finding(row[0], f"group {row[0]}: {row[2]} not in the index, the first is {row[3]}", row[2])
-            for row in missing
-            if row[2]
-        ]
-        findings += [
-            Finding(row[0], f"group {row[0]}: {row[1]} entries without their message, the first says {row[2]}", row[1])
-            for row in extra
-        ]
-        return Looked(sum(row[1] for row in missing), findings)
+            *after,
+            BLOCKS_AT_ONCE,
+        ):
+            after = (blocks[-1][0], blocks[-1][1])
+            for message in await self._source.rows(
+                """SELECT b.number, m.seq, m.message_id, m.kind, m.body
+                   FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS b (group_id, first, last, number)
+                   CROSS JOIN LATERAL (
+                       SELECT seq, message_id, kind, body FROM messages
+                       WHERE group_id = b.group_id AND seq BETWEEN b.first AND b.last OFFSET 0) AS m
+                   ORDER BY b.number, m.seq""",
+                *([block[column] for block in blocks] for column in range(3)),
+            ):
+                looked_at += 1
+                block = blocks[message[0] - 1]
+                if not _knows(block, message, signer):
+                    lacking.setdefault(block[0], []).append(message[1])
+                await breaths.take()
+        for group_id, seqs in lacking.items():
+            what = f"group {group_id}: {len(seqs)} messages that their block does not know, the first is {seqs[0]}"
+            findings.append(Finding(group_id, what, len(seqs)))
+        return Looked(looked_at, findings)
 
     async def mend(self, findings: Sequence[Finding]) -> None:
-        """Beside no indexer. Entries are made from messages, so nothing is lost with them."""
+        """Beside no indexer. Blocks are made from messages, so nothing is lost with them; until then searches read the messages."""
         groups = sorted({finding.subject for finding in findings})
         async with self._source.change() as connection:
             await connection.execute(LOCK)
-            await connection.execute(
-                """DELETE FROM message_search AS i WHERE i.group_id = ANY($1::bigint[]) AND NOT EXISTS (
-                       SELECT FROM messages WHERE group_id = i.group_id AND seq = i.seq AND message_id = i.message_id)""",
-                groups,
-            )
-            await connection.execute(
-                """UPDATE search_progress AS p SET indexed_seq = least(p.indexed_seq, m.first - 1)
-                   FROM (SELECT m.group_id, min(m.seq) AS first FROM messages AS m
-                         WHERE m.group_id = ANY($1::bigint[]) AND m.kind = 'text' AND NOT EXISTS (
-                             SELECT FROM message_search WHERE group_id = m.group_id AND message_id = m.message_id)
-                         GROUP BY m.group_id) AS m
-                   WHERE p.group_id = m.group_id""",
-                groups,
-            )
+            await connection.execute("DELETE FROM search_progress WHERE group_id = ANY($1::bigint[])", groups)
+            await connection.execute("DELETE FROM search_block WHERE group_id = ANY($1::bigint[])", groups)
+
+
+def _knows(block: Record, message: Record, signer: Signer) -> bool:
+    if not block[3] <= message[2] <= block[4]:
+        return False
+    if message[3] != KIND_TEXT:
+        return True
+    flags = Flags()
+    signer.sign(fold(message[4]), flags)
+    signature = int.from_bytes(block[5].bytes)
+    return int.from_bytes(flags.packed()) & ~signature == 0
 
 
 def _behind(messages: int) -> str:

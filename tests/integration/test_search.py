@@ -12,7 +12,7 @@ from app.storage.postgres import Postgres
 from tests.running import Server, User, serving, settings_for
 from tests.searching import indexed
 
-OPTIONS = {"index_interval_s": 0.02, "newest_max": 20, "newest_per_group_min": 2}
+OPTIONS = {"index_interval_s": 0.02, "block_messages": 4, "blocks_first": 1, "blocks_at_once": 2}
 
 
 @pytest.fixture(params=["indexed", "not indexed"])
@@ -227,7 +227,7 @@ async def test_nothing_is_left_out_when_the_index_starts_late(dsn: str, redis_ur
     async with serving(settings_for(dsn, redis_url, search={**OPTIONS, "index_batch_max": 7, "tail_max": 1})) as server:
         ann = User(server, name, ann.id, token)
         await indexed(postgres)
-        assert await postgres.fetchval("SELECT count(*) FROM message_search") == 30
+        assert await postgres.fetchval("SELECT sum(last_seq - first_seq + 1) FROM search_block") == 30
         found = await search(ann, "消息 end", limit=50)
         assert len(found["items"]) == 30
 
@@ -241,7 +241,7 @@ async def test_too_many_searches_are_refused_and_take_no_connections(
         for person in people:
             await person.group()
         async with postgres.transaction() as connection:
-            await connection.execute("LOCK TABLE message_search IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE search_block IN ACCESS EXCLUSIVE MODE")
             asked = {asyncio.create_task(each.call("GET", "/search/messages", q="word")) for each in people}
             refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         answers = [*await asyncio.gather(*refused), *await asyncio.gather(*waiting)]

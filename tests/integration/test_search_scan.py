@@ -16,9 +16,10 @@ from tests.searching import indexed
 MESSAGES = 2500
 WAYS: dict[str, dict[str, Any]] = {
     "as configured": {},
-    "slices of time": {"newest_max": 50, "newest_per_group_min": 2, "dense_one_in": 10**9, "slice_growth": 2},
-    "the index for all": {"newest_max": 50, "newest_per_group_min": 2, "dense_one_in": 1},
-    "the index after a slice": {"newest_max": 50, "newest_per_group_min": 2, "dense_one_in": 10**9, "slices_max": 1},
+    "small blocks": {"block_messages": 3, "block_words": 60, "blocks_first": 1, "blocks_at_once": 3},
+    "few looked at": {"looked_max": 200, "blocks_first": 2, "blocks_at_once": 2},
+    "few blocks at a time": {"block_messages": 2, "blocks_max": 9},
+    "not indexed, in parts": {"index": False, "tail_max": 300},
     "not indexed": {"index": False, "tail_max": MESSAGES},
 }
 
@@ -44,7 +45,8 @@ async def fill(postgres: Postgres, groups: list[int], own: set[int]) -> dict[int
     for number in range(1, MESSAGES + 1):
         group = chance.choices(groups, [1 / (rank + 1) for rank in range(len(groups))])[0]
         seqs[group] += 1
-        message_id, body = number << 22, corpus.message()[:2000]
+        # As with several consumers, ids do not quite rise with the numbers.
+        message_id, body = (number + 8 ^ 5) << 22, corpus.message()[:2000]
         rows.append((group, seqs[group], message_id, 1, uuid.UUID(int=number), "text", body, bytes(32), number))
         if group in own:
             texts[message_id] = folded(body)

@@ -29,16 +29,14 @@ def search_feature(
     bounds = SearchBounds(
         query_code_points=options.query_code_points,
         query_parts=options.query_parts,
-        filter_code_points=options.filter_code_points,
         page_max=options.page_max,
         snippet_code_points=options.snippet_code_points,
         highlights_max=options.highlights_max,
         tail_max=options.tail_max,
-        newest_max=options.newest_max,
-        newest_per_group_min=options.newest_per_group_min,
-        dense_one_in=options.dense_one_in,
-        slice_growth=options.slice_growth,
-        slices_max=options.slices_max,
+        looked_max=options.looked_max,
+        blocks_max=options.blocks_max,
+        blocks_first=options.blocks_first,
+        blocks_at_once=options.blocks_at_once,
         at_once=options.at_once,
         waiting_max=options.waiting_max,
     )
@@ -53,6 +51,8 @@ def search_feature(
         share=options.index_share,
         groups_max=options.index_groups_max,
         batch_max=options.index_batch_max,
+        block_messages=options.block_messages,
+        block_words=options.block_words,
         backoff_max_s=options.index_backoff_max_s,
     )
     return SearchFeature(indexer, SearchHandlers(service))

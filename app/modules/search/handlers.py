@@ -32,7 +32,7 @@ class FoundMessage(AnswerModel):
 
 
 class SearchAnswer(AnswerModel):
-    """One page, newest first; `next` is null at the end."""
+    """One page, newest first; `next` is null at the end, and not before: a page may have few items, or none."""
 
     items: list[FoundMessage]
     next: Id | None

@@ -5,13 +5,14 @@ their order, so nothing is left out whatever is killed when, and messages from b
 """
 
 import asyncio
-import itertools
 import time
 
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
+from app.modules.search.blocks import Blocks
 from app.modules.search.folding import fold
-from app.modules.search.index_repository import IndexRepository, NotIndexed
+from app.modules.search.index_repository import IndexRepository
+from app.modules.search.signatures import Signer
 from app.modules.search.turns import Breaths
 from app.storage.postgres import Postgres
 from app.storage.retry import FAILED, Retries
@@ -34,6 +35,8 @@ class Indexer:
         share: float,
         groups_max: int,
         batch_max: int,
+        block_messages: int,
+        block_words: int,
         backoff_max_s: float,
     ) -> None:
         self._postgres = postgres
@@ -45,7 +48,10 @@ class Indexer:
         self._share = share
         self._groups_max = groups_max
         self._batch_max = batch_max
+        self._block_messages = block_messages
+        self._block_words = block_words
         self._backoff_max_s = backoff_max_s
+        self._signer = Signer()
 
     async def run(self) -> None:
         """Look for what is behind every `interval_s`, until cancelled."""
@@ -101,21 +107,21 @@ class Indexer:
             messages = await self._repository.read(connection, group_ids, self._batch_max)
             if not messages:
                 return 0
-            rows = []
+            indexed = {m.group_id: m.indexed_seq for m in messages}
+            last_blocks = await self._repository.last_blocks(connection, indexed)
+            blocks = Blocks(self._signer, messages_max=self._block_messages, words_max=self._block_words)
             breaths = Breaths()
+            group_id = None
             for m in messages:
-                if m.kind == KIND_TEXT:
-                    rows.append((m.group_id, m.message_id, m.seq, fold(m.body)))
-                    await breaths.take()
-            await self._repository.insert(connection, rows)
-            await self._repository.move(connection, _last_seqs(messages))
+                if m.group_id != group_id:
+                    group_id = m.group_id
+                    blocks.begin(group_id, m.indexed_seq, last_blocks.get(group_id))
+                blocks.add(m.seq, m.message_id, fold(m.body) if m.kind == KIND_TEXT else "")
+                await breaths.take()
+            await self._repository.write(connection, blocks.filled)
+            # Rising within a group, so the last one counts.
+            await self._repository.move(connection, {m.group_id: m.seq for m in messages})
             self._crash("before_index_commit")
         self._metrics.search_indexed.inc(len(messages))
         self._metrics.search_lag_seconds.set(time.time() - min(m.ts for m in messages) / 1000)
         return len(messages)
-
-
-def _last_seqs(messages: list[NotIndexed]) -> dict[int, int]:
-    return {
-        group_id: max(m.seq for m in group) for group_id, group in itertools.groupby(messages, lambda m: m.group_id)
-    }

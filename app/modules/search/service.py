@@ -1,12 +1,14 @@
 """Finding messages in the caller's groups, newest first. See docs/architecture.md, "Search"."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.modules.search.folding import fold
-from app.modules.search.models import Found, Hit, Query, Results, parse_query
+from app.modules.search.models import Block, Found, Query, Results, Text, parse_query
 from app.modules.search.repository import SearchRepository, Stored
+from app.modules.search.signatures import Flags, positions
 from app.modules.search.snippet import Snippets
 from app.modules.search.turns import Breaths, Turns
 from app.protocol.fields import MAX_INT64
@@ -40,16 +42,14 @@ class SearchBounds:
 
     query_code_points: int
     query_parts: int
-    filter_code_points: int
     page_max: int
     snippet_code_points: int
     highlights_max: int
     tail_max: int
-    newest_max: int
-    newest_per_group_min: int
-    dense_one_in: int
-    slice_growth: int
-    slices_max: int
+    looked_max: int
+    blocks_max: int
+    blocks_first: int
+    blocks_at_once: int
     at_once: int
     waiting_max: int
 
@@ -65,14 +65,12 @@ class SearchService:
         self._turns = Turns(bounds.at_once, bounds.waiting_max)
 
     async def search(self, user_id: int, q: str, group_id: int | None, before: int | None, limit: int) -> Results:
-        """At most `limit` messages with ids below `before`. Raises BadRequest, NotFound (not in `group_id`), Busy."""
+        """At most `limit` messages with ids below `before`, fewer where too many had to be looked at.
+
+        Raises BadRequest, NotFound (not in `group_id`), Busy.
+        """
         bounds = self._bounds
-        query = parse_query(
-            q,
-            max_code_points=bounds.query_code_points,
-            max_parts=bounds.query_parts,
-            filter_code_points=bounds.filter_code_points,
-        )
+        query = parse_query(q, max_code_points=bounds.query_code_points, max_parts=bounds.query_parts)
         if group_id is None:
             group_ids = [each.group_id for each in (await self._groups.memberships([user_id]))[user_id]]
         else:
@@ -86,50 +84,78 @@ class SearchService:
     async def _find(self, query: Query, group_ids: list[int], before: int, limit: int) -> Results:
         bounds = self._bounds
         snippets = Snippets(query.parts, code_points=bounds.snippet_code_points, highlights_max=bounds.highlights_max)
+        hits = _Hits(snippets)
         # First what is not indexed, then what is: what gets indexed in between is found twice, not missed.
         tail = await self._repository.not_indexed(group_ids, before, bounds.tail_max)
-        found: dict[int, Stored] = {}
-        breaths = Breaths()
-        for each in tail:
-            if snippets.matches(fold(each.body)):
-                found[each.message_id] = each
-            await breaths.take()
-        hits = await self._hits(query, group_ids, before, limit + 1)
-        ids = sorted(found.keys() | {hit.message_id for hit in hits}, reverse=True)
+        await hits.look(tail)
+        # Nothing from there on was left out.
+        floor = tail[-1].message_id if len(tail) == bounds.tail_max else 0
+        floor = await self._indexed(query, group_ids, before, limit, hits, floor)
+        ids = sorted((message_id for message_id in hits.found if message_id >= floor), reverse=True)
         page = ids[:limit]
-        wanted = [hit for hit in hits if hit.message_id in page and hit.message_id not in found]
-        if wanted:
-            found |= {each.message_id: each for each in await self._repository.messages(wanted)}
         items = []
-        for message_id in page:
-            items.append(_found(found[message_id], snippets))
-            await breaths.take()
-        return Results(items, page[-1] if len(ids) > limit else None)
+        for stored in await self._repository.messages([hits.found[message_id] for message_id in page]) if page else ():
+            items.append(_found(stored, snippets))
+            await hits.breaths.take()
+        return Results(items, page[-1] if len(ids) > limit else floor or None)
 
-    async def _hits(self, query: Query, group_ids: list[int], before: int, most: int) -> list[Hit]:
-        """The `most` newest of what is indexed.
+    async def _indexed(
+        self, query: Query, group_ids: list[int], before: int, limit: int, hits: "_Hits", floor: int
+    ) -> int:
+        """Look through blocks, newest first, until there are more than `limit` hits, none of older blocks among them.
 
-        A look at the newest messages fills the page when the query is common, and tells how common it is. Common ones go on backwards in
-        slices of time, the others to the index: it would bring all hits of a common query before the newest could be told.
+        Returns the new `floor`: no hit with that id or a higher one was left out. It is below `before`, and 0 at the end.
         """
         bounds, repository = self._bounds, self._repository
-        per_group = max(bounds.newest_per_group_min, bounds.newest_max // len(group_ids))
-        newest = await repository.newest(group_ids, before, query.patterns, per_group, most)
-        hits = newest.hits
-        if len(hits) >= most or not newest.floor:
-            return hits
-        if newest.matching * bounds.dense_one_in >= newest.looked:
-            end = newest.floor
-            span = max(newest.top - newest.floor, 1)
-            for _ in range(bounds.slices_max):
-                span *= bounds.slice_growth
-                start = max(0, end - span)
-                hits = hits + await repository.between(group_ids, start, end, query.patterns, most - len(hits))
-                if len(hits) >= most or not start:
-                    return hits
-                end = start
-            return hits + await repository.indexed(group_ids, end, query.patterns, query.runs, most - len(hits))
-        return hits + await repository.indexed(group_ids, newest.floor, query.patterns, query.runs, most - len(hits))
+        signature, bits = _signature(query)
+        # From one snapshot: blocks grow.
+        blocks = await repository.blocks(group_ids, before, signature, bits, bounds.blocks_max)
+        at, size, looked = 0, bounds.blocks_first, 0
+        while at < len(blocks):
+            following = blocks[at].last_id
+            if following < floor or hits.newest(limit + 1) > following:
+                return floor
+            if looked >= bounds.looked_max:
+                return following + 1
+            some = blocks[at : at + size]
+            texts = await repository.texts(some, before)
+            await hits.look(texts)
+            # One block of each group may reach beyond `before`. They are of every page, so each must get further than that.
+            if some[0].last_id < before:
+                looked += len(texts)
+            at, size = at + size, min(2 * size, bounds.blocks_at_once)
+        return max(floor, _unseen(blocks, before, bounds.blocks_max))
+
+
+class _Hits:
+    """Messages that match, by id."""
+
+    def __init__(self, snippets: Snippets) -> None:
+        self._snippets = snippets
+        self.found: dict[int, Text] = {}
+        self.breaths = Breaths()
+
+    async def look(self, texts: Sequence[Text]) -> None:
+        """Keep those that match."""
+        for text in texts:
+            if self._snippets.matches(fold(text.body)):
+                self.found[text.message_id] = text
+            await self.breaths.take()
+
+    def newest(self, number: int) -> int:
+        """The id of the hit of this number, counted from the newest; 0 if there are fewer."""
+        return heapq.nlargest(number, self.found)[-1] if len(self.found) >= number else 0
+
+
+def _signature(query: Query) -> tuple[bytes, list[int]]:
+    """Of what every hit has, and four bits of it. The longest words are the rarest, so these four tell most."""
+    where = [position for word in sorted(query.words, key=len, reverse=True) for position in positions(word)]
+    return Flags(where).packed(), (where * 4)[:4]
+
+
+def _unseen(blocks: Sequence[Block], before: int, most: int) -> int:
+    """The id below which there may be more blocks than these; 0: these are all."""
+    return blocks[-1].last_id if sum(block.last_id < before for block in blocks) == most else 0
 
 
 def _found(stored: Stored, snippets: Snippets) -> Found:

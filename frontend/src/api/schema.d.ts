@@ -889,7 +889,7 @@ export interface components {
         };
         /**
          * SearchAnswer
-         * @description One page, newest first; `next` is null at the end.
+         * @description One page, newest first; `next` is null at the end, and not before: a page may have few items, or none.
          */
         SearchAnswer: {
             /** Items */

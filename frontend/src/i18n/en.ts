@@ -33,6 +33,7 @@ export const en = {
   filterGroups: "Filter groups",
   findGroups: "Find open groups by name",
   nothingFound: "Nothing found",
+  nothingFoundYet: "Nothing found so far",
   join: "Join",
   joined: "Joined",
   open: "Open",

@@ -30,6 +30,7 @@ export const zh: Dictionary = {
   filterGroups: "筛选群组",
   findGroups: "按名称查找公开群组",
   nothingFound: "没有找到",
+  nothingFoundYet: "暂未找到",
   join: "加入",
   joined: "已加入",
   open: "打开",

@@ -13,6 +13,8 @@ import { go, groupHref } from "./route";
 const TYPED_MS = 250;
 const PAGE = 20;
 const QUERY_MAX = 200;
+/** A page may be empty though there are more: the server looked through many messages in vain. So often the next one is asked for. */
+const EMPTY_MAX = 5;
 
 interface Results {
   readonly items: readonly Found[];
@@ -37,14 +39,18 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
     // An answer to what is no longer asked must not stand beside, or instead of, the newer one.
     const wanted = () => turn === asked.current;
     setBusy(true);
-    const query = {
-      q,
-      limit: PAGE,
-      ...(only === null ? {} : { group_id: only }),
-      ...(before === null ? {} : { before }),
-    };
+    const query = { q, limit: PAGE, ...(only === null ? {} : { group_id: only }) };
+    const get = (from: string | null) =>
+      ask(
+        client.GET("/api/v1/search/messages", {
+          params: { query: from === null ? query : { ...query, before: from } },
+        }),
+      );
     try {
-      const page = await ask(client.GET("/api/v1/search/messages", { params: { query } }));
+      let page = await get(before);
+      for (let n = 1; n < EMPTY_MAX && wanted() && page.items.length === 0 && page.next !== null; n += 1) {
+        page = await get(page.next);
+      }
       if (!wanted()) return;
       setResults((known) => ({
         items: before === null ? page.items : [...(known?.items ?? []), ...page.items],
@@ -103,7 +109,9 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
         {results === null
           ? t.searchHint
           : results.items.length === 0
-            ? t.nothingFound
+            ? next === null
+              ? t.nothingFound
+              : t.nothingFoundYet
             : t.results(results.items.length, next !== null)}
       </p>
       <ol class="results">
