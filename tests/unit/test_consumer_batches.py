@@ -97,11 +97,16 @@ def consumer_of(steps: Steps) -> Consumer:
     return Consumer(Log(steps), parts, parts, parts, parts, Readiness(), CrashPoint(""), Metrics(), **limits)
 
 
+def begin(steps: Steps) -> tuple[Consumer, "asyncio.Future[None]"]:
+    """One at work."""
+    consumer = consumer_of(steps)
+    return consumer, asyncio.ensure_future(consumer.run())
+
+
 async def test_one_batch_is_stored_while_the_one_before_is_published_and_no_third() -> None:
     steps = Steps(batches=4)
     publish = steps.hold("publish 1")
-    consumer = consumer_of(steps)
-    running = asyncio.ensure_future(consumer.run())
+    consumer, running = begin(steps)
     await steps.until("correct 2")
     await asyncio.sleep(0.05)
     assert steps.done == ["fetch 1", "store 1", "correct 1", "fetch 2", "store 2", "correct 2"]
@@ -116,8 +121,7 @@ async def test_one_batch_is_stored_while_the_one_before_is_published_and_no_thir
 async def test_counters_are_put_right_before_they_propose_again() -> None:
     steps = Steps(batches=2)
     steps.failing["correct 1"] = [Busy("away"), Busy("away")]
-    consumer = consumer_of(steps)
-    running = asyncio.ensure_future(consumer.run())
+    consumer, running = begin(steps)
     await steps.until("position 2")
     assert steps.done.index("correct 1") < steps.done.index("store 2")
     assert steps.done.count("store 1") == 1, "stored once, though Redis was away after the commit"
@@ -128,8 +132,7 @@ async def test_counters_are_put_right_before_they_propose_again() -> None:
 async def test_what_is_committed_is_published_before_it_stops() -> None:
     steps = Steps(batches=1)
     publish = steps.hold("publish 1")
-    consumer = consumer_of(steps)
-    running = asyncio.ensure_future(consumer.run())
+    consumer, running = begin(steps)
     await steps.until("correct 1")
     consumer.stop()
     await asyncio.sleep(0.05)
@@ -144,8 +147,7 @@ async def test_who_loses_a_partition_publishes_what_was_committed_before() -> No
     steps = Steps(batches=2)
     steps.failing["store 2"] = [StaleOwner()]
     publish = steps.hold("publish 1")
-    consumer = consumer_of(steps)
-    running = asyncio.ensure_future(consumer.run())
+    consumer, running = begin(steps)
     await steps.until("fetch 2")
     publish()
     await steps.until("close")
@@ -166,7 +168,7 @@ async def test_a_failure_while_nothing_comes_ends_it_at_once() -> None:
 async def test_who_is_cancelled_waits_for_nobody() -> None:
     steps = Steps(batches=2)
     steps.hold("publish 1")
-    running = asyncio.ensure_future(consumer_of(steps).run())
+    _, running = begin(steps)
     await steps.until("correct 2")
     running.cancel()
     async with asyncio.timeout(SOON_S):

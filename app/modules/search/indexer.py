@@ -9,6 +9,7 @@ import time
 
 from app.lifecycle import CrashPoint
 from app.metrics import Metrics
+from app.modules.messages.models import KIND_TEXT
 from app.modules.search.blocks import Blocks
 from app.modules.search.folding import fold
 from app.modules.search.index_repository import IndexRepository
@@ -16,8 +17,6 @@ from app.modules.search.signatures import Signer
 from app.modules.search.turns import Breaths
 from app.storage.postgres import Postgres
 from app.storage.retry import FAILED, Retries
-
-KIND_TEXT = "text"
 
 
 class Indexer:
