@@ -270,6 +270,7 @@ class Search(Section):
     blocks_at_once: Count
     at_once: Count
     waiting_max: Count
+    waiting_per_user: Count
 
 
 class Producer(Section):

@@ -250,3 +250,27 @@ async def test_too_many_searches_are_refused_and_take_no_connections(
             (200, None),
             (200, None),
         ]
+
+
+async def test_who_is_put_out_while_waiting_finds_nothing_said_since(
+    dsn: str, redis_url: str, postgres: Postgres
+) -> None:
+    async with serving(settings_for(dsn, redis_url, search={"index": False, "waiting_per_user": 2})) as server:
+        ann, bob = await server.users(2)
+        group = await ann.group(bob)
+        await ann.post(group, "word before")
+        async with postgres.transaction() as connection:
+            await connection.execute("LOCK TABLE search_block IN ACCESS EXCLUSIVE MODE")
+            asked = {asyncio.create_task(bob.call("GET", "/search/messages", q="word")) for _ in range(4)}
+            refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(20):
+                while not await postgres.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.01)
+            await ann.ok("DELETE", f"/groups/{group}/members/{bob.id}")
+            await ann.post(group, "word after")
+        assert [(status, body["error"]["code"]) for status, body in await asyncio.gather(*refused)] == [
+            (429, "rate_limited")
+        ]
+        found = [[item["message"]["body"] for item in body["items"]] for _, body in await asyncio.gather(*waiting)]
+        # One had begun before.
+        assert sorted(found) == [[], [], ["word before"]]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.errors import Busy
+from app.errors import Busy, RateLimited
 from app.modules.search.turns import Breaths, Turns
 
 
@@ -29,7 +29,7 @@ async def settled() -> None:
 
 
 async def test_one_search_of_a_user_at_a_time_and_few_of_all() -> None:
-    turns = Turns(at_once=2, waiting_max=10)
+    turns = Turns(at_once=2, waiting_max=10, waiting_per_user=2)
     visits = [Visit(turns, user_id) for user_id in (1, 1, 1, 2, 3)]
     inside = []
     for ending in (None, 3, 0, 1, 2, 4):
@@ -44,7 +44,7 @@ async def test_one_search_of_a_user_at_a_time_and_few_of_all() -> None:
 
 
 async def test_too_many_are_told_to_come_again() -> None:
-    turns = Turns(at_once=1, waiting_max=1)
+    turns = Turns(at_once=1, waiting_max=1, waiting_per_user=1)
     first, second = Visit(turns, 1), Visit(turns, 2)
     await settled()
     with pytest.raises(Busy) as refused:
@@ -56,6 +56,24 @@ async def test_too_many_are_told_to_come_again() -> None:
     await settled()
     async with turns.of(3):
         pass
+
+
+async def test_nobody_takes_the_places_of_all() -> None:
+    turns = Turns(at_once=1, waiting_max=10, waiting_per_user=2)
+    visits = [Visit(turns, user_id) for user_id in (1, 1, 1)]
+    await settled()
+    with pytest.raises(RateLimited) as refused:
+        async with turns.of(1):
+            pass
+    assert refused.value.retry_after_ms
+    other = Visit(turns, 2)
+    visits[1].task.cancel()
+    await settled()
+    visits.append(Visit(turns, 1))
+    for visit in (*visits, other):
+        visit.end.set()
+    await settled()
+    assert [visit.inside.is_set() for visit in (*visits, other)] == [True, False, True, True, True]
 
 
 async def test_long_work_lets_others_go_on() -> None:

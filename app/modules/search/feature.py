@@ -39,6 +39,7 @@ def search_feature(
         blocks_at_once=options.blocks_at_once,
         at_once=options.at_once,
         waiting_max=options.waiting_max,
+        waiting_per_user=options.waiting_per_user,
     )
     service = SearchService(SearchRepository(postgres), groups.gate, groups.states, bounds)
     indexer = Indexer(

@@ -52,6 +52,7 @@ class SearchBounds:
     blocks_at_once: int
     at_once: int
     waiting_max: int
+    waiting_per_user: int
 
 
 class SearchService:
@@ -62,24 +63,27 @@ class SearchService:
         self._group = group
         self._groups = groups
         self._bounds = bounds
-        self._turns = Turns(bounds.at_once, bounds.waiting_max)
+        self._turns = Turns(bounds.at_once, bounds.waiting_max, bounds.waiting_per_user)
 
     async def search(self, user_id: int, q: str, group_id: int | None, before: int | None, limit: int) -> Results:
         """At most `limit` messages with ids below `before`, fewer where too many had to be looked at.
 
-        Raises BadRequest, NotFound (not in `group_id`), Busy.
+        Raises BadRequest, NotFound (not in `group_id`), RateLimited, Busy.
         """
         bounds = self._bounds
         query = parse_query(q, max_code_points=bounds.query_code_points, max_parts=bounds.query_parts)
-        if group_id is None:
-            group_ids = [each.group_id for each in (await self._groups.memberships([user_id]))[user_id]]
-        else:
-            await self._group.access_group(user_id, group_id)
-            group_ids = [group_id]
-        if not group_ids:
-            return Results([], None)
         async with self._turns.of(user_id):
+            # Not before: who is put out of a group while they wait must not find what was said since.
+            group_ids = await self._searchable(user_id, group_id)
+            if not group_ids:
+                return Results([], None)
             return await self._find(query, group_ids, before or MAX_INT64, min(limit, bounds.page_max))
+
+    async def _searchable(self, user_id: int, group_id: int | None) -> list[int]:
+        if group_id is None:
+            return [each.group_id for each in (await self._groups.memberships([user_id]))[user_id]]
+        await self._group.access_group(user_id, group_id)
+        return [group_id]
 
     async def _find(self, query: Query, group_ids: list[int], before: int, limit: int) -> Results:
         bounds = self._bounds
