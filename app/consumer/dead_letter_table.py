@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from app.protocol.magpie_pb2 import Envelope, Head
 from app.storage.postgres import Connection, Postgres
 
-REPLAYED, DROPPED = "dead_letter_replayed", "dead_letter_dropped"
+CLAIMED, REPLAYED, DROPPED = "dead_letter_claimed", "dead_letter_replayed", "dead_letter_dropped"
 """Actions in the audit log."""
 AUDIT_LOOK_BACK = 1000
 """Numbers of the audit log become visible in another order than they were given out, but never this far apart in practice."""
@@ -69,12 +69,20 @@ class DeadLetterTable:
         newest: int = await self._postgres.fetchval("SELECT coalesce(max(dead_letter_id), 0) FROM dead_letters")
         return newest
 
-    async def claim(self, connection: Connection, letter_id: int) -> bool:
-        """Hold one until the end of the transaction. False: it is gone, or another operator holds it."""
-        found = await connection.fetchval(
-            "SELECT dead_letter_id FROM dead_letters WHERE dead_letter_id = $1 FOR UPDATE SKIP LOCKED", letter_id
+    async def claim(self, connection: Connection, letter_id: int, group_id: int) -> bool:
+        """Hold one until the end of the transaction that may store its message, and write that down in it.
+
+        False: it is gone, or another operator holds it.
+        """
+        noted = await connection.fetchval(
+            """WITH held AS (SELECT dead_letter_id FROM dead_letters WHERE dead_letter_id = $1 FOR UPDATE SKIP LOCKED)
+               INSERT INTO audit_log (action, group_id, details)
+               SELECT $2, $3, jsonb_build_object('dead_letter_id', dead_letter_id) FROM held RETURNING audit_id""",
+            letter_id,
+            CLAIMED,
+            group_id,
         )
-        return found is not None
+        return noted is not None
 
     async def remove_replayed(self, letter_id: int, group_id: int, sender_id: int, seq: int) -> None:
         """Its message is stored as `seq`: remove it, and write down that it was replayed."""
@@ -109,15 +117,20 @@ class DeadLetterTable:
         newest: int = await self._postgres.fetchval("SELECT coalesce(max(audit_id), 0) FROM audit_log")
         return newest
 
-    async def replayed_since(self, audit_id: int) -> tuple[int, list[Head]]:
-        """Where the audit log ends now, and the numbers of messages replayed since it ended at `audit_id` or a little before."""
+    async def claimed_since(self, audit_id: int) -> tuple[int, dict[int, Head]]:
+        """Where the audit log ends now, and claims made since it ended at `audit_id` or a little before.
+
+        Number in the audit log → the head of the group now, whether or not the claim has stored a message.
+        """
         rows = await self._postgres.fetch(
-            """SELECT a.audit_id, a.group_id, (a.details ->> 'seq')::bigint, s.access_version
+            """SELECT a.audit_id, a.group_id, s.last_seq, s.access_version
                FROM audit_log AS a LEFT JOIN group_seq AS s ON s.group_id = a.group_id AND a.action = $2
                WHERE a.audit_id > $1 AND (a.action = $2 OR a.audit_id = (SELECT max(audit_id) FROM audit_log))
                ORDER BY a.audit_id""",
             audit_id - AUDIT_LOOK_BACK,
-            REPLAYED,
+            CLAIMED,
         )
-        heads = [Head(group_id=row[1], last_seq=row[2], access_version=row[3]) for row in rows if row[3] is not None]
+        heads = {
+            row[0]: Head(group_id=row[1], last_seq=row[2], access_version=row[3]) for row in rows if row[2] is not None
+        }
         return max((row[0] for row in rows), default=audit_id), heads

@@ -1,18 +1,18 @@
-"""Beside the consumer: how many dead letters wait, and which were replayed by a command in another process."""
+"""Beside the consumer: how many dead letters wait, and which a command in another process has taken up."""
 
 import asyncio
 
 from app.consumer.dead_letter_table import DeadLetterTable
 from app.delivery.publisher import Publisher
 from app.metrics import Metrics
-from app.protocol.magpie_pb2 import Head
 from app.storage.retry import FAILED, Retries
 
 
 class DeadLetterWatch:
     """The command that replays only stores; here its messages become heads, so that gateways send a `gap` and clients pull.
 
-    So members are told whatever the delivery is, and when the command is killed right after it has stored.
+    So members are told whatever the delivery is, and when the command is killed right after it has stored: what tells of a message is
+    committed with it.
     """
 
     def __init__(self, table: DeadLetterTable, publisher: Publisher, metrics: Metrics) -> None:
@@ -20,8 +20,8 @@ class DeadLetterWatch:
         self._publisher = publisher
         self._metrics = metrics
         self._seen: int | None = None
-        self._announced: set[tuple[int, int]] = set()
-        """(group_id, seq) of the last look, which the next one finds again."""
+        self._announced: set[int] = set()
+        """Claims of the last look, which the next one finds again."""
 
     async def run(self, interval_s: float) -> None:
         """Look every `interval_s`, until cancelled."""
@@ -43,10 +43,6 @@ class DeadLetterWatch:
         if self._seen is None:
             # What was replayed before there was anybody to tell is found by whoever connects.
             self._seen = await self._table.newest_audit_id()
-        self._seen, heads = await self._table.replayed_since(self._seen)
-        self._publisher.announce(head for head in heads if _name(head) not in self._announced)
-        self._announced = {_name(head) for head in heads}
-
-
-def _name(head: Head) -> tuple[int, int]:
-    return head.group_id, head.last_seq
+        self._seen, heads = await self._table.claimed_since(self._seen)
+        self._publisher.announce(head for claim, head in heads.items() if claim not in self._announced)
+        self._announced = set(heads)

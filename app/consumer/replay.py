@@ -79,7 +79,7 @@ class Replayer:
         return Replayed("repeat" if outcome.repeat else "stored", "", group_id, outcome.stored.seq)
 
     async def _decide(self, send: Send, letter_id: int) -> Outcome:
-        store = self._store(_Claim(self._table, letter_id), _NoProposals())
+        store = self._store(_Claim(self._table, letter_id, send.key[0]), _NoProposals())
         return (await store.store([send], {})).outcomes[0]
 
     async def _remember(self, stored: StoredMessage) -> None:
@@ -99,13 +99,14 @@ class _Taken(Exception):
 class _Claim:
     """Instead of the fence: the row of the dead letter, held until the commit."""
 
-    def __init__(self, table: DeadLetterTable, letter_id: int) -> None:
+    def __init__(self, table: DeadLetterTable, letter_id: int, group_id: int) -> None:
         self._table = table
         self._letter_id = letter_id
+        self._group_id = group_id
 
     async def advance(self, connection: Connection, positions: Mapping[int, int]) -> None:
         """Raises _Taken."""
-        if not await self._table.claim(connection, self._letter_id):
+        if not await self._table.claim(connection, self._letter_id, self._group_id):
             raise _Taken
 
 

@@ -113,6 +113,32 @@ async def test_a_replayed_send_is_stored_once_and_everybody_online_gets_it(dsn: 
         assert wrong(await examined(server.app[PARTS].postgres, server.app[PARTS].redis)) == {}
 
 
+async def test_members_are_told_though_the_command_is_killed(
+    dsn: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    async def killed(*_: object) -> None:
+        raise Killed
+
+    async with serving(settings_for(dsn, redis_url, **QUICK)) as server:
+        ann, bob = await server.users(2)
+        group = await ann.group(bob)
+        async with ann.socket() as a, bob.socket() as b:
+            await put_aside(dsn, a, group, an_id())
+            # The watch has begun.
+            await until_waiting(server, 1)
+            [letter] = await table(server).page(0, 10)
+            with monkeypatch.context() as patch:
+                patch.setattr(DeadLetterTable, "remove_replayed", killed)
+                with pytest.raises(Killed):
+                    await replayer(server).replay(letter.id)
+            assert (await b.event("gap", group_id=group))["to_seq"] == 1
+        assert (await replayer(server).replay(letter.id)).result == "repeat"
+        assert await bodies(bob, group) == ["poison 0"]
+
+
 async def test_a_send_that_was_stored_meanwhile_is_a_repeat(dsn: str, redis_url: str) -> None:
     async with serving(settings_for(dsn, redis_url, **QUICK)) as server:
         ann = await server.user()
@@ -249,7 +275,11 @@ async def test_the_commands(dsn: str, redis_url: str, capsys: pytest.CaptureFixt
         actions = await server.app[PARTS].postgres.fetch(
             "SELECT action, count(*) FROM audit_log WHERE action LIKE 'dead%' GROUP BY action ORDER BY action"
         )
-        assert [tuple(row) for row in actions] == [("dead_letter_dropped", 2), ("dead_letter_replayed", 2)]
+        assert [tuple(row) for row in actions] == [
+            ("dead_letter_claimed", 2),
+            ("dead_letter_dropped", 2),
+            ("dead_letter_replayed", 2),
+        ]
 
 
 async def test_nobody_is_asked_where_nobody_is(dsn: str, redis_url: str, postgres: Postgres) -> None:
