@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+import asyncpg
 import structlog
 
 from app.brokers.base import Broker, Record, Subscription
@@ -21,13 +22,14 @@ from app.errors import Busy, Internal
 from app.lifecycle import CrashPoint, Readiness
 from app.metrics import Metrics
 from app.modules.messages.models import Send, from_envelope
+from app.storage.postgres import blames_data
 from app.storage.redis import ERRORS
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-AWAY: tuple[type[BaseException], ...] = (Busy, DeliveryUnavailable, *ERRORS)
-"""A store is away: wait and try again; the data are not at fault."""
+AWAY: tuple[type[BaseException], ...] = (Busy, DeliveryUnavailable, *ERRORS, asyncpg.PostgresError)
+"""A store is away or must be mended: wait and try again, unless PostgreSQL blames the data."""
 CALM_S = 5.0
 """A fetch that has waited so long has a broker that answers: one that is away ends it sooner."""
 
@@ -165,7 +167,7 @@ class Consumer:
             calm.cancel()
 
     async def _store_all(self, records: Sequence[Record]) -> list[Committed]:
-        """Store; on a data error halve until the poison stands alone and put that aside.
+        """Store; on an error of the data or of our own halve until the poison stands alone and put that aside.
 
         Halves are done one after the other, so the order of a group stays.
         """
@@ -197,11 +199,13 @@ class Consumer:
         return Committed([Outcome(send, error=error) for send in sends], {}, {})
 
     async def _until_there(self, part: str, step: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a step while a store is away."""
+        """Repeat a step while a store is away or out of order."""
         while True:
             try:
                 result = await step()
             except AWAY as error:
+                if blames_data(error):
+                    raise
                 await self._back_off(part, error)
             else:
                 self._recovered(part)

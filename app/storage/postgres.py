@@ -34,6 +34,16 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.OutdatedSchemaCacheError,
 )
 """The store is away or asks to try again; the data are not at fault."""
+DATA_CLASSES = frozenset({"22", "23", "54"})
+"""SQLSTATE classes of what lies in the data: values, constraints, limits of size."""
+
+
+def blames_data(error: BaseException) -> bool:
+    """Whether PostgreSQL refuses these data and would take others.
+
+    False for what must be mended in the database, such as a missing right or table or a broken index: whatever is stored fails then.
+    """
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in DATA_CLASSES
 
 
 class Postgres:

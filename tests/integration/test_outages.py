@@ -166,3 +166,22 @@ async def test_what_the_database_refuses_to_a_background_task_ends_nothing(dsn: 
             await a.until(lambda f: f["type"] == "read" and f["seq"] == 1)
             assert (await a.send(group, "after"))["seq"] == 2
         await admin.close()
+
+
+async def test_what_must_be_mended_in_the_database_is_waited_for(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url, metrics=PROBES)) as server:
+        ann = await server.user()
+        group = await ann.group()
+        admin = await asyncpg.connect(dsn)
+        async with ann.socket() as a:
+            assert (await a.send(group, "before"))["seq"] == 1
+            await admin.execute("ALTER TABLE messages RENAME TO mislaid")
+            held = asyncio.ensure_future(a.send(group, "meanwhile"))
+            async with asyncio.timeout(20):
+                while "UndefinedTableError" not in (await readiness(server)).get("store", ""):
+                    await asyncio.sleep(0.05)
+            await admin.execute("ALTER TABLE mislaid RENAME TO messages")
+            assert (await held)["seq"] == 2
+            await until_ready(server, ready=True)
+        assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
+        await admin.close()
