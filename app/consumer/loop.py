@@ -112,11 +112,19 @@ class Consumer:
                 self._metrics.batch_size.observe(len(records))
                 oldest_s = min(record.appended_ms for record in records) / 1000
                 self._metrics.log_lag_seconds.set(max(0.0, time.time() - oldest_s))
-                committed = await self._store_all(records)
-                if before is not None:
-                    await before
-                before = asyncio.create_task(self._finish(subscription, committed, _positions(records)))
-                before.add_done_callback(self._on_finished)
+                waiting: list[Sequence[Record]] = [records]
+                while waiting:
+                    part = waiting.pop()
+                    committed = await self._store_part(part)
+                    if committed is None:
+                        # One half after the other, so the order of a group stays; each is a batch from here on.
+                        middle = len(part) // 2
+                        waiting += [part[middle:], part[:middle]]
+                        continue
+                    if before is not None:
+                        await before
+                    before = asyncio.create_task(self._finish(subscription, committed, _positions(part)))
+                    before.add_done_callback(self._on_finished)
         except asyncio.CancelledError:
             if before is not None:
                 before.cancel()
@@ -125,12 +133,9 @@ class Consumer:
             if before is not None:
                 await before
 
-    async def _finish(
-        self, subscription: Subscription, committed: Sequence[Committed], positions: Mapping[int, int]
-    ) -> None:
+    async def _finish(self, subscription: Subscription, committed: Committed, positions: Mapping[int, int]) -> None:
         """Publish what is committed: its senders wait for the answer. Then it need not come again."""
-        for part in committed:
-            await self._until_there("publish", lambda: self._publisher.publish(part))  # noqa: B023 - called here and now
+        await self._until_there("publish", lambda: self._publisher.publish(committed))
         self._crash("before_position")
         with self._metrics.stage("position"):
             await self._until_there("consumer", lambda: subscription.commit(positions))
@@ -166,11 +171,8 @@ class Consumer:
         finally:
             calm.cancel()
 
-    async def _store_all(self, records: Sequence[Record]) -> list[Committed]:
-        """Store; on an error of the data or of our own halve until the poison stands alone and put that aside.
-
-        Halves are done one after the other, so the order of a group stays.
-        """
+    async def _store_part(self, records: Sequence[Record]) -> Committed | None:
+        """Store; None when some of it cannot be, for an error of the data or of our own. One that stands alone then is put aside."""
         sends: list[Send] = []
         try:
             sends.extend(
@@ -183,13 +185,12 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - the reason is kept with the dead letter
             # The consumer's edge: whatever a message provokes, its partition moves on.
             if len(records) > 1:
-                middle = len(records) // 2
-                return await self._store_all(records[:middle]) + await self._store_all(records[middle:])
+                return None
             reason = error
             committed = await self._until_there("store", lambda: self._put_aside(records[0], sends, reason))
         # Before anybody asks for numbers again.
         await self._until_there("publish", lambda: self._publisher.correct(committed))
-        return [committed]
+        return committed
 
     async def _put_aside(self, record: Record, sends: Sequence[Send], reason: BaseException) -> Committed:
         # Only the kind of failure: the message of a driver may quote the text.

@@ -27,12 +27,13 @@ def record(offset: int) -> Record:
 
 
 class Steps(Subscription):
-    """One record in each batch. Writes down what is done, in order; `held` names a step that waits."""
+    """One record in each batch, or all of them `together`. Writes down what is done, in order; `held` names a step that waits."""
 
-    def __init__(self, batches: int) -> None:
+    def __init__(self, batches: int, *, together: bool = False) -> None:
         self.done: list[str] = []
         self.failing: dict[str, list[Exception]] = {}
-        self._left = list(range(1, batches + 1))
+        numbers = list(range(1, batches + 1))
+        self._left = [numbers] if together else [[number] for number in numbers]
         self._held: dict[str, asyncio.Event] = {}
 
     def hold(self, step: str) -> Callable[[], None]:
@@ -56,9 +57,9 @@ class Steps(Subscription):
     async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
         if not self._left:
             await asyncio.Event().wait()
-        number = self._left.pop(0)
-        await self.step(f"fetch {number}")
-        return [record(number)]
+        numbers = self._left.pop(0)
+        await self.step(f"fetch {numbers[-1]}")
+        return [record(number) for number in numbers]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         await self.step(f"position {positions[0]}")
@@ -114,6 +115,22 @@ async def test_one_batch_is_stored_while_the_one_before_is_published_and_no_thir
     await steps.until("position 4")
     published = [step for step in steps.done if step.split()[0] in ("publish", "position")]
     assert published == [f"{step} {number}" for number in range(1, 5) for step in ("publish", "position")]
+    consumer.stop()
+    await running
+
+
+async def test_what_is_stored_of_a_halved_batch_is_published_though_the_rest_must_wait() -> None:
+    steps = Steps(batches=2, together=True)
+    steps.failing["store 2"] = [ValueError("poison"), *[Busy("away")] * 100_000]
+    consumer, running = begin(steps)
+    await steps.until("position 1")
+    steps.failing["store 2"].clear()
+    await steps.until("position 2")
+    assert steps.done == [
+        "fetch 2",
+        *("store 1", "correct 1", "publish 1", "position 1"),
+        *("store 2", "correct 2", "publish 2", "position 2"),
+    ]
     consumer.stop()
     await running
 
