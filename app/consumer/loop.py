@@ -72,17 +72,14 @@ class Consumer:
     async def run(self) -> None:
         """Consume until `stop` or cancelled. Who lost a partition to another drops its batch and joins again."""
         while not self._stopping.is_set():
-            subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
             try:
-                await self._consume(subscription)
+                await self._consume()
             except StaleOwner as stale:
                 log.warning("batch_dropped", reason=str(stale))
                 self._metrics.batches_dropped.inc()
                 # Its batch is no longer ours to store; the next one may be far.
                 self._readiness.clear("store")
                 await self._back_off("consumer", stale)
-            finally:
-                await subscription.close()
 
     def stop(self) -> None:
         """Begin no further batch; the one in work is stored, published and answered first."""
@@ -103,7 +100,15 @@ class Consumer:
             if not depth:
                 self._metrics.log_lag_seconds.set(0)
 
-    async def _consume(self, subscription: Subscription) -> None:
+    async def _consume(self) -> None:
+        """Join, read until it is time to stop, and leave: who waits for our partitions must not wait for our pauses."""
+        subscription = await self._until_there("consumer", lambda: self._broker.subscribe(self._fence))
+        try:
+            await self._read(subscription)
+        finally:
+            await subscription.close()
+
+    async def _read(self, subscription: Subscription) -> None:
         """While one batch is handed down and its position moved, the next one is fetched and stored: two at most."""
         before: asyncio.Task[None] | None = None
         try:

@@ -173,6 +173,21 @@ async def test_who_loses_a_partition_publishes_what_was_committed_before() -> No
     await running
 
 
+async def test_who_loses_a_partition_leaves_before_it_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps(batches=1)
+    steps.failing["store 1"] = [StaleOwner()]
+
+    async def pause(*_: object) -> None:
+        steps.done.append("pause")
+
+    monkeypatch.setattr(Consumer, "_back_off", pause)
+    consumer, running = begin(steps)
+    await steps.until("pause")
+    assert steps.done == ["fetch 1", "close", "pause"]
+    consumer.stop()
+    await running
+
+
 async def test_a_failure_while_nothing_comes_ends_it_at_once() -> None:
     steps = Steps(batches=1)
     steps.failing["publish 1"] = [ZeroDivisionError()]
