@@ -65,7 +65,7 @@ class Consumer:
         self._linger_s = linger_ms / 1000
         self._backoff_min_s = backoff_min_s
         self._backoff_max_s = backoff_max_s
-        self._wait_s = 0.0
+        self._waits_s: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._fetching: asyncio.Future[list[Record]] | None = None
 
@@ -143,7 +143,7 @@ class Consumer:
         await self._until_there("publish", lambda: self._publisher.publish(committed))
         self._crash("before_position")
         with self._metrics.stage("position"):
-            await self._until_there("consumer", lambda: subscription.commit(positions))
+            await self._until_there("position", lambda: subscription.commit(positions))
 
     def _on_finished(self, finished: asyncio.Task[None]) -> None:
         """What failed must not wait for the next record to be noticed."""
@@ -194,7 +194,7 @@ class Consumer:
             reason = error
             committed = await self._until_there("store", lambda: self._put_aside(records[0], sends, reason))
         # Before anybody asks for numbers again.
-        await self._until_there("publish", lambda: self._publisher.correct(committed))
+        await self._until_there("counters", lambda: self._publisher.correct(committed))
         return committed
 
     async def _put_aside(self, record: Record, sends: Sequence[Send], reason: BaseException) -> Committed:
@@ -205,7 +205,7 @@ class Consumer:
         return Committed([Outcome(send, error=error) for send in sends], {}, {})
 
     async def _until_there(self, part: str, step: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a step while a store is away or out of order."""
+        """Repeat a step while a store is away or out of order. `part` is this step's alone on /readyz: others go on beside it."""
         while True:
             try:
                 result = await step()
@@ -219,12 +219,13 @@ class Consumer:
 
     async def _back_off(self, part: str, error: BaseException) -> None:
         self._readiness.fail(part, f"messages wait ({type(error).__name__})", error)
-        self._wait_s = min(max(self._backoff_min_s, 2 * self._wait_s), self._backoff_max_s)
-        await asyncio.sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        wait_s = min(max(self._backoff_min_s, 2 * self._waits_s.get(part, 0.0)), self._backoff_max_s)
+        self._waits_s[part] = wait_s
+        await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 
     def _recovered(self, part: str) -> None:
         self._readiness.clear(part)
-        self._wait_s = 0.0
+        self._waits_s.pop(part, None)
 
 
 def _positions(records: Sequence[Record]) -> Mapping[int, int]:

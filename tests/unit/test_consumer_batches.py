@@ -92,10 +92,12 @@ class Log(MemoryBroker):
         return self._steps
 
 
-def consumer_of(steps: Steps) -> Consumer:
+def consumer_of(steps: Steps, readiness: Readiness | None = None) -> Consumer:
     limits: dict[str, Any] = {"batch_max": 9, "linger_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01}
     parts: Any = steps
-    return Consumer(Log(steps), parts, parts, parts, parts, Readiness(), CrashPoint(""), Metrics(), **limits)
+    return Consumer(
+        Log(steps), parts, parts, parts, parts, readiness or Readiness(), CrashPoint(""), Metrics(), **limits
+    )
 
 
 def begin(steps: Steps) -> tuple[Consumer, "asyncio.Future[None]"]:
@@ -195,6 +197,34 @@ async def test_a_failure_while_nothing_comes_ends_it_at_once() -> None:
         with pytest.raises(ZeroDivisionError):
             await consumer_of(steps).run()
     assert steps.done[-1] == "close"
+
+
+@pytest.mark.parametrize("step", ["publish", "position"])
+async def test_it_is_not_ready_while_a_batch_cannot_be_finished_though_the_next_one_is_stored(step: str) -> None:
+    steps, readiness = Steps(batches=2), Readiness()
+    steps.failing[f"{step} 1"] = [Busy("away")] * 100_000
+    fetch = steps.hold("fetch 2")
+    consumer = consumer_of(steps, readiness)
+    running = asyncio.ensure_future(consumer.run())
+    async with asyncio.timeout(SOON_S):
+        while not readiness.reasons:
+            await asyncio.sleep(0.001)
+    clear, cleared = readiness.clear, list[str]()
+
+    def remember(part: str) -> None:
+        cleared.extend({part} & readiness.reasons.keys())
+        clear(part)
+
+    readiness.clear = remember  # type: ignore[method-assign]  # looks on
+    fetch()
+    await steps.until("correct 2")
+    assert cleared == []
+    assert list(readiness.reasons) == [step]
+    steps.failing[f"{step} 1"].clear()
+    await steps.until("position 2")
+    assert readiness.reasons == {}
+    consumer.stop()
+    await running
 
 
 async def test_who_is_cancelled_waits_for_nobody() -> None:
