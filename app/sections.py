@@ -279,7 +279,7 @@ class Producer(Section):
     per_connection: Count
     per_partition: Count
     total: Count
-    linger_ms: Annotated[float, Field(ge=0)]
+    pace_ms: Annotated[float, Field(ge=0, le=1000)]
     batch_max: Count
     append_wait_ms: Count
 
@@ -296,7 +296,7 @@ class Consumer(Section):
     """Batches from the log to the store."""
 
     batch_max: Count
-    linger_ms: Annotated[float, Field(ge=0)]
+    pace_ms: Annotated[float, Field(ge=0, le=1000)]
     watch_s: Seconds
     backoff_min_s: Seconds
     backoff_max_s: Seconds

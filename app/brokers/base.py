@@ -43,8 +43,8 @@ class Subscription(ABC):
     """The reading side of one consumer process. One call of each kind at a time: a `commit` may go on beside the next `fetch`."""
 
     @abstractmethod
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
-        """Wait for records; then at most `max_records`, collected for at most `linger_s`, rising within each partition.
+    async def fetch(self, max_records: int) -> list[Record]:
+        """Wait for records; then what is there, at most `max_records`, rising within each partition.
 
         Never empty. Partitions are taken here, and given up here once others have less than their share; a partition that the broker
         gave to another meanwhile may go at any time. Cancelling a call loses nothing. Raises Busy while the broker is away and

@@ -114,7 +114,7 @@ class KafkaSubscription(Subscription):
         self._given = partitions
         self._changed.set()
 
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+    async def fetch(self, max_records: int) -> list[Record]:
         """As in `Subscription`."""
         self._at_rest.set()
         records: list[Record] = []
@@ -122,9 +122,6 @@ class KafkaSubscription(Subscription):
             while not await self._read(max_records, POLL_S):
                 if self._cluster.away:
                     raise away()
-            if linger_s > 0 and self._waiting < max_records:
-                await asyncio.sleep(linger_s)
-                await self._read(max_records, 0)
             records = self._hand_out(max_records)
         self._at_rest.clear()
         return records

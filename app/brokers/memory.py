@@ -99,15 +99,13 @@ class MemorySubscription(Subscription):
         self._waiting[partition] = None
         self.wake_up.set()
 
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
-        """Wait for the first record, then collect for `linger_s` unless a full batch is there at once."""
+    async def fetch(self, max_records: int) -> list[Record]:
+        """See Subscription."""
         await self._settle()
         while not self._waiting:
             self.wake_up.clear()
             await self.wake_up.wait()
             await self._settle()
-        if linger_s > 0 and self._available() < max_records:
-            await asyncio.sleep(linger_s)
         records: list[Record] = []
         for partition in list(self._waiting):
             log = self._broker.logs[partition]
@@ -152,10 +150,6 @@ class MemorySubscription(Subscription):
             self._waiting.pop(partition, None)
             self._broker.logs[partition].owner = None
         self._broker.wake_readers()
-
-    def _available(self) -> int:
-        logs = (self._broker.logs[partition] for partition in self._waiting)
-        return sum(len(log.records) - log.handed_out for log in logs)
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Forget records up to these offsets."""

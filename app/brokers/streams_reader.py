@@ -48,7 +48,7 @@ class StreamsSubscription(Subscription):
         self._changed.set()
         self._task = self._supervisor.spawn(self._leases.run(), "log_leases")
 
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+    async def fetch(self, max_records: int) -> list[Record]:
         """XREAD; cursors move only when records are returned, so a call may be cancelled anywhere."""
         while True:
             if self._leases.error is not None:
@@ -60,7 +60,7 @@ class StreamsSubscription(Subscription):
                 self._changed.set()
             if self._changed.is_set():
                 await self._settle()
-            records = await self._collect(max_records, linger_s)
+            records = await self._collect(max_records)
             # Meanwhile partitions may have gone; nobody waits between this and the return.
             last = {record.partition: record.offset for record in records}
             if not self._cursors.keys() >= last.keys():
@@ -129,17 +129,10 @@ class StreamsSubscription(Subscription):
         if gone:
             self._listener.on_revoked(gone)
 
-    async def _collect(self, max_records: int, linger_s: float) -> list[Record]:
+    async def _collect(self, max_records: int) -> list[Record]:
         """Wait for records, then take what there is. Empty when something changed first."""
         cursors = dict(self._cursors)
         records, more = await self._wait(cursors, max_records)
-        if not records:
-            return []
-        while more and len(records) < max_records:
-            more = await self._read(more, cursors, max_records, records)
-        if linger_s > 0 and len(records) < max_records:
-            await asyncio.sleep(linger_s)
-            more = list(cursors)
         while more and len(records) < max_records:
             more = await self._read(more, cursors, max_records, records)
         return records

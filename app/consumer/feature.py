@@ -51,7 +51,7 @@ def build_consumer(
         crash,
         metrics,
         batch_max=options.batch_max,
-        linger_ms=options.linger_ms,
+        pace_ms=options.pace_ms,
         backoff_min_s=options.backoff_min_s,
         backoff_max_s=options.backoff_max_s,
     )

@@ -49,7 +49,7 @@ class Consumer:
         metrics: Metrics,
         *,
         batch_max: int,
-        linger_ms: float,
+        pace_ms: float,
         backoff_min_s: float,
         backoff_max_s: float,
     ) -> None:
@@ -62,10 +62,11 @@ class Consumer:
         self._crash = crash
         self._metrics = metrics
         self._batch_max = batch_max
-        self._linger_s = linger_ms / 1000
+        self._pace_s = pace_ms / 1000
         self._backoff_min_s = backoff_min_s
         self._backoff_max_s = backoff_max_s
         self._waits_s: dict[str, float] = {}
+        self._not_before_s = 0.0
         self._stopping = asyncio.Event()
         self._fetching: asyncio.Future[list[Record]] | None = None
 
@@ -168,11 +169,16 @@ class Consumer:
             self._fetching = None
 
     async def _wait_for_records(self, subscription: Subscription) -> list[Record]:
+        # A full batch means that more is waiting.
+        await asyncio.sleep(max(0.0, self._not_before_s - time.monotonic()))
         # It returns with records only, and none may come as long as we are not ready.
         calm = asyncio.get_running_loop().call_later(CALM_S, self._recovered, "consumer")
         try:
             with self._metrics.stage("fetch"):
-                return await subscription.fetch(self._batch_max, self._linger_s)
+                records = await subscription.fetch(self._batch_max)
+            if len(records) < self._batch_max:
+                self._not_before_s = time.monotonic() + self._pace_s
+            return records
         finally:
             calm.cancel()
 

@@ -17,7 +17,7 @@ async def take(subscription: Subscription, count: int) -> list[Record]:
     async with asyncio.timeout(20):
         while len(records) < count:
             try:
-                records += await subscription.fetch(500, 0)
+                records += await subscription.fetch(500)
             except Busy:
                 await asyncio.sleep(0.02)
     assert len(records) == count
@@ -58,7 +58,7 @@ async def fetching(subscription: Subscription) -> AsyncIterator[list[Record]]:
     async def fetch() -> None:
         while True:
             try:
-                records = await subscription.fetch(500, 0)
+                records = await subscription.fetch(500)
                 came.extend(records)
                 await subscription.commit(positions(records))
             except Busy:

@@ -22,7 +22,7 @@ class Reader:
 
     async def _read(self) -> None:
         while True:
-            records = await self._subscription.fetch(10, 0.001)
+            records = await self._subscription.fetch(10)
             self.records += records
             await self._subscription.commit(positions(records))
 
@@ -119,14 +119,14 @@ async def test_a_batch_in_work_is_finished_before_its_partitions_go(connect: Con
     in_work: list[Record] = []
     async with asyncio.timeout(30):
         while len(in_work) < PARTITIONS:
-            in_work += await subscription.fetch(10, 0.01)
+            in_work += await subscription.fetch(10)
         # Nothing goes while this batch is in work, for a time that a batch may take.
         joining = await (await connect()).subscribe(second)
-        other = asyncio.ensure_future(joining.fetch(10, 0.01))
+        other = asyncio.ensure_future(joining.fetch(10))
         await asyncio.wait({other}, timeout=0.5)
         assert first.owned == set(range(PARTITIONS))
         await subscription.commit(positions(in_work))
-        fetch = asyncio.ensure_future(subscription.fetch(10, 0.01))
+        fetch = asyncio.ensure_future(subscription.fetch(10))
         while not (first.owned and second.owned and len(first.owned | second.owned) == PARTITIONS):
             await asyncio.sleep(0.02)
         for partition in range(PARTITIONS):

@@ -34,7 +34,7 @@ async def take(subscription: Subscription, count: int, at_once: int = 500) -> li
     records: list[Record] = []
     async with asyncio.timeout(20):
         while len(records) < count:
-            records += await subscription.fetch(at_once, 0.001)
+            records += await subscription.fetch(at_once)
     assert len(records) == count
     return records
 
@@ -74,7 +74,7 @@ async def test_large_and_binary_records_come_through(broker: Broker, subscriptio
 
 
 async def test_fetch_waits_for_the_first_record(broker: Broker, subscription: Subscription) -> None:
-    fetch = asyncio.ensure_future(subscription.fetch(10, 0))
+    fetch = asyncio.ensure_future(subscription.fetch(10))
     done, _ = await asyncio.wait([fetch], timeout=0.05)
     assert not done
     await broker.append(2, [b"x"])
@@ -82,18 +82,11 @@ async def test_fetch_waits_for_the_first_record(broker: Broker, subscription: Su
         assert values(await fetch) == [b"x"]
 
 
-async def test_fetch_collects_during_its_linger(broker: Broker, subscription: Subscription) -> None:
-    await broker.append(0, [b"first"])
-    fetch = asyncio.ensure_future(subscription.fetch(10, 1.0))
-    await broker.append(0, [b"second"])
-    assert values(await fetch) == [b"first", b"second"]
-
-
 async def test_a_cancelled_fetch_loses_nothing(broker: Broker, subscription: Subscription) -> None:
     taken: list[Record] = []
     for number in range(30):
         await broker.append(number % PARTITIONS, [b"%d" % number])
-        fetch = asyncio.ensure_future(subscription.fetch(10, 0.002))
+        fetch = asyncio.ensure_future(subscription.fetch(10))
         await asyncio.sleep(0.0005 * (number % 7))
         fetch.cancel()
         try:
@@ -107,8 +100,8 @@ async def test_a_cancelled_fetch_loses_nothing(broker: Broker, subscription: Sub
 async def test_no_partition_starves_the_others(broker: Broker, subscription: Subscription) -> None:
     await broker.append(0, [b"busy"] * 50)
     await broker.append(1, [b"quiet"])
-    first = await subscription.fetch(10, 0)
-    second = await subscription.fetch(10, 0)
+    first = await subscription.fetch(10)
+    second = await subscription.fetch(10)
     assert b"quiet" in values(first + second)
 
 
@@ -129,7 +122,7 @@ async def test_the_next_batch_may_be_fetched_before_this_one_is_committed(
     for partition in (0, 1):
         await broker.append(partition, [b"1", b"2"])
     first = await take(subscription, 4)
-    fetch = asyncio.ensure_future(subscription.fetch(10, 0.01))
+    fetch = asyncio.ensure_future(subscription.fetch(10))
     await asyncio.sleep(0.01)
     commit = asyncio.ensure_future(subscription.commit(positions(first)))
     await broker.append(0, [b"3"])
@@ -208,7 +201,7 @@ async def test_who_could_not_take_its_partitions_tries_again(broker: Broker) -> 
     await broker.append(1, [b"x"])
     subscription = await broker.subscribe(listener)
     with pytest.raises(Busy):
-        await subscription.fetch(10, 0)
+        await subscription.fetch(10)
     assert not listener.owned
     assert values(await take(subscription, 1), 1) == [b"x"]
     await subscription.close()

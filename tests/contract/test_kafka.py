@@ -76,7 +76,7 @@ async def take_until(subscription: Subscription, last: bytes) -> list[Record]:
     async with asyncio.timeout(40):
         while last not in values(records):
             try:
-                records += await subscription.fetch(500, 0.001)
+                records += await subscription.fetch(500)
             except Busy:
                 await asyncio.sleep(0.05)
     return records
@@ -137,7 +137,7 @@ async def test_a_frozen_broker_ends_appends_in_time_and_holds_little(
     assert refused.done() and isinstance(refused.exception(), Busy), "it is known to be away"
     async with asyncio.timeout(10):
         with pytest.raises(Busy):
-            await subscription.fetch(1, 0) and await subscription.fetch(1, 0) and await subscription.fetch(500, 0)
+            await subscription.fetch(1) and await subscription.fetch(1) and await subscription.fetch(500)
     await until(lambda: broker.cluster._readiness.reasons == {"log": "Kafka does not answer"})
     server.thaw()
     await until_appended(broker, 0, [b"after"])
@@ -152,7 +152,7 @@ async def test_everything_ends_while_the_broker_is_frozen(server: KafkaServer, o
         broker = await connect()
         subscription = await broker.subscribe(ownership)
         await broker.append(0, [b"x"])
-        await subscription.fetch(1, 0)
+        await subscription.fetch(1)
         server.freeze()
         started = time.monotonic()
         ended = await asyncio.gather(
@@ -238,18 +238,29 @@ async def test_a_batch_that_takes_longer_than_a_rebalance_may_goes_to_the_next_o
         await broker.append(partition, [b"%d" % partition])
     records: list[Record] = []
     while len(records) < PARTITIONS:
-        records += await subscription.fetch(500, 0.1)
+        records += await subscription.fetch(500)
     second = await broker.subscribe(Ownership())
-    again = asyncio.ensure_future(second.fetch(500, 0.1))
+    again: list[Record] = []
+
+    async def read(reader: Subscription) -> None:
+        while True:
+            again.extend(await reader.fetch(500))
+
+    readers = [asyncio.ensure_future(read(second))]
     async with asyncio.timeout(20):
         while ownership.owned:
             await asyncio.sleep(0.02)
     # Half the group is ours again, but nothing was handed out since: the late commit is for another time.
     await subscription.commit(positions(records))
-    ours = asyncio.ensure_future(subscription.fetch(500, 0.1))
+    readers.append(asyncio.ensure_future(read(subscription)))
     async with asyncio.timeout(20):
-        assert sorted(values(await again) + values(await ours)) == sorted(values(records))
+        while len(again) < PARTITIONS:
+            await asyncio.sleep(0.02)
+    assert sorted(values(again)) == sorted(values(records))
     assert sum((await broker.backlog()).values()) == PARTITIONS
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
     await second.close()
 
 

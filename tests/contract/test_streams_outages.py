@@ -30,7 +30,7 @@ async def test_a_restart_with_nothing_left_is_gone_through(
     await until_read(subscription, b"1")
     await breakable_valkey.stop()
     with pytest.raises(Busy):
-        await subscription.fetch(10, 0)
+        await subscription.fetch(10)
     with pytest.raises(Busy):
         await broker.backlog()
     with pytest.raises(Busy):
@@ -67,7 +67,7 @@ async def test_sends_that_a_restart_lost_are_appended_again_before_later_ones(
         "per_partition": 900,
         "total": 900,
         "batch_max": 900,
-        "linger_ms": 0,
+        "pace_ms": 0,
         "append_wait_ms": 100,
     }
     producer = MessageProducer(broker, anyone, Metrics(), node_id="n", boot_id="b", send_timeout_s=60, **bounds)
@@ -157,7 +157,7 @@ async def test_a_frozen_redis_ends_appends_in_time_with_an_unknown_outcome(
         assert refused.value.outcome == "none"
         assert time.monotonic() - since < FAST["append_timeout_s"] + 10
         with pytest.raises(Busy):
-            await subscription.fetch(10, 0)
+            await subscription.fetch(10)
         with pytest.raises(Busy):
             await subscription.commit(positions(first))
     finally:
@@ -168,7 +168,7 @@ async def test_a_frozen_redis_ends_appends_in_time_with_an_unknown_outcome(
     async with asyncio.timeout(20):
         while b"4" not in came:
             try:
-                came += values(await subscription.fetch(500, 0))
+                came += values(await subscription.fetch(500))
             except Busy:
                 await asyncio.sleep(0.02)
     assert came[-2:] == [b"2", b"4"]

@@ -283,11 +283,13 @@ async def test_a_reader_that_never_drains_is_closed(dsn: str, redis_url: str) ->
 
 
 async def test_busy_says_when_to_come_back_and_nothing_of_it_appears(dsn: str, redis_url: str) -> None:
-    settings = settings_for(dsn, redis_url, producer={"per_connection": 4, "linger_ms": 50.0})
+    settings = settings_for(dsn, redis_url, producer={"per_connection": 4}, consumer={"pace_ms": 1000.0})
     async with serving(settings) as server:
         ann = await server.user()
         group = await ann.group()
         async with ann.socket() as a:
+            # The batch after this one has to wait, and with it the answers.
+            await a.send(group, "before")
             for number in range(10):
                 await a.ws.send_json(
                     {
@@ -300,7 +302,7 @@ async def test_busy_says_when_to_come_back_and_nothing_of_it_appears(dsn: str, r
         assert len(busy) == 6
         assert all(answers[n]["code"] == "busy" and answers[n]["outcome"] == "none" for n in busy)
         assert all(answers[n]["retry_after_ms"] >= 100 for n in busy)
-        assert [m["body"] for m in await ann.history(group)] == ["0", "1", "2", "3"]
+        assert [m["body"] for m in await ann.history(group)] == ["before", "0", "1", "2", "3"]
 
 
 async def test_a_revoked_session_is_told_why(server: Server) -> None:

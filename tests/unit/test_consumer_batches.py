@@ -19,6 +19,7 @@ from app.modules.messages.models import Draft, to_envelope
 from app.protocol.magpie_pb2 import Origin
 
 SOON_S = 5.0
+HOUR_MS = 3_600_000.0
 
 
 def record(offset: int) -> Record:
@@ -54,7 +55,7 @@ class Steps(Subscription):
                 await asyncio.sleep(0.001)
 
     # The subscription.
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+    async def fetch(self, max_records: int) -> list[Record]:
         if not self._left:
             await asyncio.Event().wait()
         numbers = self._left.pop(0)
@@ -92,17 +93,17 @@ class Log(MemoryBroker):
         return self._steps
 
 
-def consumer_of(steps: Steps, readiness: Readiness | None = None) -> Consumer:
-    limits: dict[str, Any] = {"batch_max": 9, "linger_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01}
+def consumer_of(steps: Steps, readiness: Readiness | None = None, **changed: float) -> Consumer:
+    limits: dict[str, Any] = {"batch_max": 9, "pace_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01} | changed
     parts: Any = steps
     return Consumer(
         Log(steps), parts, parts, parts, parts, readiness or Readiness(), CrashPoint(""), Metrics(), **limits
     )
 
 
-def begin(steps: Steps) -> tuple[Consumer, "asyncio.Future[None]"]:
+def begin(steps: Steps, **changed: float) -> tuple[Consumer, "asyncio.Future[None]"]:
     """One at work."""
-    consumer = consumer_of(steps)
+    consumer = consumer_of(steps, **changed)
     return consumer, asyncio.ensure_future(consumer.run())
 
 
@@ -133,6 +134,25 @@ async def test_what_is_stored_of_a_halved_batch_is_published_though_the_rest_mus
         *("store 1", "correct 1", "publish 1", "position 1"),
         *("store 2", "correct 2", "publish 2", "position 2"),
     ]
+    consumer.stop()
+    await running
+
+
+async def test_a_batch_is_read_no_sooner_than_its_pace_says() -> None:
+    steps = Steps(batches=2)
+    consumer, running = begin(steps, pace_ms=HOUR_MS)
+    await steps.until("position 1")
+    await asyncio.sleep(0.05)
+    assert "fetch 2" not in steps.done
+    consumer.stop()
+    async with asyncio.timeout(SOON_S):
+        await running
+
+
+async def test_after_a_full_batch_the_next_is_read_at_once() -> None:
+    steps = Steps(batches=3)
+    consumer, running = begin(steps, pace_ms=HOUR_MS, batch_max=1)
+    await steps.until("position 3")
     consumer.stop()
     await running
 

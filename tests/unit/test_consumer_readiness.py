@@ -25,7 +25,7 @@ class Script(Subscription):
     def __init__(self, steps: list[list[Record] | Exception]) -> None:
         self._steps = steps
 
-    async def fetch(self, max_records: int, linger_s: float) -> list[Record]:
+    async def fetch(self, max_records: int) -> list[Record]:
         if not self._steps:
             await asyncio.Event().wait()
         step = self._steps.pop(0)
@@ -83,7 +83,7 @@ async def test_it_is_ready_again_on_a_quiet_log(
 
     monkeypatch.setattr(readiness, "fail", remember)
     store: Any = Store()
-    limits: dict[str, Any] = {"batch_max": 9, "linger_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01}
+    limits: dict[str, Any] = {"batch_max": 9, "pace_ms": 0.0, "backoff_min_s": 0.001, "backoff_max_s": 0.01}
     nothing: Any = None
     consumer = Consumer(Log(*steps), store, store, nothing, nothing, readiness, CrashPoint(""), Metrics(), **limits)
     running = asyncio.ensure_future(consumer.run())

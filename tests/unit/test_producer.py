@@ -37,19 +37,22 @@ class Writer:
     def __init__(self) -> None:
         self.unacked = 0
         self.failures: dict[int, AppError] = {}
+        self.answers: dict[int, str] = {}
 
     async def take_sends(self, user_ids: Sequence[int]) -> list[float]:
         return [0.0] * len(user_ids)
 
     def on_answer(self, request_id: int, answer: Answer) -> None:
-        raise AssertionError
+        self.answers[request_id] = answer.outcome
 
     def on_failure(self, request_id: int, error: AppError) -> None:
         self.failures[request_id] = error
 
 
 @asynccontextmanager
-async def sending(broker: StuckLog, writer: Writer) -> AsyncIterator[MessageProducer]:
+async def sending(
+    broker: StuckLog, writer: Writer, pace_ms: float = 0, batch_max: int = 100
+) -> AsyncIterator[MessageProducer]:
     producer = MessageProducer(
         broker,
         writer,
@@ -59,8 +62,8 @@ async def sending(broker: StuckLog, writer: Writer) -> AsyncIterator[MessageProd
         per_connection=100,
         per_partition=100,
         total=100,
-        linger_ms=0,
-        batch_max=100,
+        pace_ms=pace_ms,
+        batch_max=batch_max,
         append_wait_ms=20,
         send_timeout_s=60,
     )
@@ -98,6 +101,24 @@ async def test_a_partition_that_does_not_answer_does_not_hold_up_the_others() ->
                 await asyncio.sleep(0.001)
         assert list(writer.failures) == [2]
     assert all(append.done() for append in broker.stuck[0])
+
+
+async def test_sends_are_moved_no_sooner_than_their_pace_says() -> None:
+    broker, writer = StuckLog(), Writer()
+    async with sending(broker, writer, pace_ms=3_600_000) as producer:
+        producer.submit(_draft(broker, 0, 1), writer, 1)
+        await _waiting(broker, 0, 1)
+        producer.submit(_draft(broker, 0, 2), writer, 2)
+        await asyncio.sleep(0.05)
+        assert len(broker.logs[0].records) == 1
+
+
+async def test_as_many_as_an_append_holds_do_not_wait() -> None:
+    broker, writer = StuckLog(), Writer()
+    async with sending(broker, writer, pace_ms=3_600_000, batch_max=1) as producer:
+        for number in (1, 2, 3):
+            producer.submit(_draft(broker, 0, number), writer, number)
+        await _waiting(broker, 0, 3)
 
 
 async def test_what_no_log_may_raise_ends_the_producer() -> None:

@@ -66,7 +66,7 @@ def messages_feature(
         per_connection=bounds.per_connection,
         per_partition=bounds.per_partition,
         total=bounds.total,
-        linger_ms=bounds.linger_ms,
+        pace_ms=bounds.pace_ms,
         batch_max=bounds.batch_max,
         append_wait_ms=bounds.append_wait_ms,
         send_timeout_s=options.send_timeout_s,

@@ -71,7 +71,7 @@ class MessageProducer:
         per_connection: int,
         per_partition: int,
         total: int,
-        linger_ms: float,
+        pace_ms: float,
         batch_max: int,
         append_wait_ms: float,
         send_timeout_s: float,
@@ -84,11 +84,12 @@ class MessageProducer:
         self._per_connection = per_connection
         self._per_partition = per_partition
         self._total = total
-        self._linger_s = linger_ms / 1000
+        self._pace_s = pace_ms / 1000
         self._batch_max = batch_max
         self._append_wait_s = append_wait_ms / 1000
         self._send_timeout_s = send_timeout_s
         self._number = 0
+        self._not_before_s = 0.0
         self._pending: dict[int, _Pending] = {}
         self._by_key: dict[Key, _Pending] = {}
         self._in_partition = [0] * broker.partitions
@@ -164,8 +165,9 @@ class MessageProducer:
             await self._wake_up.wait()
         if self._fault is not None:
             raise self._fault
-        if self._linger_s > 0 and len(self._new) < self._batch_max:
-            await asyncio.sleep(self._linger_s)
+        if len(self._new) < self._batch_max:
+            await asyncio.sleep(max(0.0, self._not_before_s - monotonic()))
+        self._not_before_s = monotonic() + self._pace_s
         batch = [self._new.popleft() for _ in range(min(len(self._new), self._batch_max))]
         with self._metrics.stage("append"):
             granted = await self._within_limits(batch)
