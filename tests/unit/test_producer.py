@@ -121,6 +121,19 @@ async def test_as_many_as_an_append_holds_do_not_wait() -> None:
         await _waiting(broker, 0, 3)
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_stands_in_the_log_twice_is_not_said_to_have_no_outcome(lost: bool) -> None:
+    broker, writer = StuckLog(), Writer()
+    async with sending(broker, writer) as producer:
+        producer.submit(_draft(broker, 0, 1), writer, 1)
+        await _waiting(broker, 0, 1)
+        if lost:
+            producer.on_answers_lost()
+            await _waiting(broker, 0, 2)
+        producer.on_answer(Answer(request_id=1, error_code="forbidden", error_message="muted", outcome="none"))
+    assert writer.answers == {1: "unknown" if lost else "none"}
+
+
 async def test_what_no_log_may_raise_ends_the_producer() -> None:
     broker, writer = StuckLog(), Writer()
     broker.stuck[0] = []

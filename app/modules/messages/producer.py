@@ -131,6 +131,9 @@ class MessageProducer:
         if pending is None:
             return
         self._remove(pending)
+        if pending.repeated and answer.outcome == "none":
+            # It stands in the log once more, where it may be judged otherwise: a mute may be over then.
+            answer.outcome = "unknown"
         self._answered += 1
         self._metrics.ack_seconds.observe(perf_counter() - pending.started)
         for sender, request_id in pending.waiters:
