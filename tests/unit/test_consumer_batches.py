@@ -101,7 +101,7 @@ def consumer_of(steps: Steps, readiness: Readiness | None = None, **changed: flo
     )
 
 
-def begin(steps: Steps, **changed: float) -> tuple[Consumer, "asyncio.Future[None]"]:
+def begin(steps: Steps, **changed: Any) -> tuple[Consumer, "asyncio.Future[None]"]:
     """One at work."""
     consumer = consumer_of(steps, **changed)
     return consumer, asyncio.ensure_future(consumer.run())
