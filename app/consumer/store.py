@@ -152,7 +152,7 @@ class BatchStore:
         verdicts = await self._groups.check_senders(connection, pairs)
         permitted = []
         for send in candidates:
-            error = verdicts.get((send.key[0], send.key[1]), NotFound("no such group"))
+            error = verdicts[send.key[0], send.key[1]]
             if error is None and send.key[0] not in heads:
                 error = NotFound("no such group")
             if error is None:

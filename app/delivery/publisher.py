@@ -59,7 +59,8 @@ class Publisher:
         self._forgotten = 0
         """The highest number of a gateway that is not remembered: counting goes on above it, so that whoever had it notices a hole."""
         self._locks = {channel: asyncio.Lock() for channel in Channel}
-        self._active: OrderedDict[int, tuple[float, Head]] = OrderedDict()
+        self._active: OrderedDict[int, tuple[float, int, int]] = OrderedDict()
+        """Group → when it was last heard of, its last_seq, its access_version; the one touched last stands last."""
 
     async def messages(self, groups: Sequence[GroupMessages], answers: ByNode) -> bool:
         """Publish stored messages and, with the last of them, answers.
@@ -134,7 +135,10 @@ class Publisher:
             oldest = monotonic() - self._heads_active_s
             while self._active and next(iter(self._active.values()))[0] < oldest:
                 self._active.popitem(last=False)
-            heads = [head for _, head in self._active.values()]
+            heads = [
+                Head(group_id=group_id, last_seq=last_seq, access_version=access_version)
+                for group_id, (_, last_seq, access_version) in self._active.items()
+            ]
             # About 20 bytes a head.
             step = max(1, self._max_blob_bytes // 32)
             for start in range(0, max(1, len(heads)), step):
@@ -144,11 +148,8 @@ class Publisher:
     def _touch(self, group_id: int, last_seq: int, access_version: int) -> None:
         known = self._active.get(group_id)
         if known is not None:
-            last_seq, access_version = max(last_seq, known[1].last_seq), max(access_version, known[1].access_version)
-        self._active[group_id] = (
-            monotonic(),
-            Head(group_id=group_id, last_seq=last_seq, access_version=access_version),
-        )
+            last_seq, access_version = max(last_seq, known[1]), max(access_version, known[2])
+        self._active[group_id] = (monotonic(), last_seq, access_version)
         self._active.move_to_end(group_id)
         if len(self._active) > self._max_tracked_groups:
             self._active.popitem(last=False)
