@@ -140,6 +140,7 @@ class Delivery(Section):
     heads_active_s: Seconds
     max_tracked_groups: Count
     reconnect_max_s: Seconds
+    cut_compare_s: Annotated[float, Field(gt=0, le=10)]
 
 
 class Cluster(Section):

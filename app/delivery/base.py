@@ -3,8 +3,8 @@
 **Order.** The blobs that one process publishes on one channel, or pushes to one node, arrive in the order of the calls. Answers may
 overtake blobs and, where the way to a node changes, each other: they are told apart by their number.
 **Delivery.** Blobs at most once. Whatever is lost is noticed: blobs are numbered by their publisher, a reader that misses a number, meets a
-new publisher, or is told `on_reconnected` compares its groups with the store. Answers may be lost, which their sender notices in time, or
-come twice: the second is dropped, as that of a batch that was done again.
+new publisher, or is told `on_cut` or `on_reconnected` compares its groups with the store. Answers may be lost, which their sender notices
+in time, or come twice: the second is dropped, as that of a batch that was done again.
 **Errors.** `publish` and `answer` raise `DeliveryUnavailable` when the hand-over failed; the payload may still have arrived.
 """
 
@@ -45,6 +45,9 @@ class Receiver(Protocol):
 
     def on_answers(self, answers: Answers) -> None:
         """Answers to sends of this node."""
+
+    def on_cut(self) -> None:
+        """Nothing arrives any more, until `on_reconnected`. May be called again meanwhile."""
 
     def on_reconnected(self) -> None:
         """The subscription was interrupted; anything may have been missed."""

@@ -101,6 +101,7 @@ class RedisPubSubDelivery(Delivery):
                 await self._read(pubsub, receiver)
             except ERRORS as error:
                 self._readiness.fail("delivery", "the subscription to Redis is down", error)
+                receiver.on_cut()
             finally:
                 await _close(pubsub)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret

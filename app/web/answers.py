@@ -25,6 +25,9 @@ class AnswerDesk:
             for answer in answers.answers:
                 self._on_answer(answer)
 
+    def on_cut(self) -> None:
+        """Nobody could be told what is missing before answers arrive again."""
+
     def on_reconnected(self) -> None:
         """Answers may have been missed."""
         self._on_answers_lost()

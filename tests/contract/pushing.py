@@ -37,6 +37,7 @@ class Heard:
     def __init__(self) -> None:
         self.blobs: list[tuple[Channel, int]] = []
         self.answers: list[int] = []
+        self.cuts = 0
         self.reconnects = 0
         self.changed = asyncio.Event()
 
@@ -47,6 +48,9 @@ class Heard:
     def on_answers(self, answers: Answers) -> None:
         self.answers += [answer.request_id for answer in answers.answers]
         self.changed.set()
+
+    def on_cut(self) -> None:
+        self.cuts += 1
 
     def on_reconnected(self) -> None:
         self.reconnects += 1

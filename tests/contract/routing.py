@@ -155,7 +155,7 @@ class Gateway:
         self.interest = Interest(place.redis, name, self.hub, **quick)  # type: ignore[arg-type]  # all are floats
         hold = self.interest.hold if tells else _nothing
         self.loader = Loader(place.store, place.store, hold, batch_max=500, waiting_max=10_000, linger_s=0.001)
-        self.repairer = Repairer(self.hub, place.store, place.store, hold, self.metrics)
+        self.repairer = Repairer(self.hub, place.store, place.store, hold, self.metrics, cut_compare_s=3)
         self.delivery = place.pubsub(self.metrics)
         self._tasks: list[asyncio.Task[None]] = []
 

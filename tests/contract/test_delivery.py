@@ -125,6 +125,7 @@ async def test_a_cut_subscription_comes_back_and_says_so(supervisor: Supervisor,
     admin = connect(redis_url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
     assert await admin.client_kill_filter(_type="pubsub") == 1
     await heard.until(lambda: heard.reconnects == 1)
+    assert heard.cuts == 1
     await delivery.publish(Channel.GROUP, Blob(publisher="p", number=7))
     await heard.until(lambda: bool(heard.blobs))
     assert heard.blobs == [(Channel.GROUP, 7)]

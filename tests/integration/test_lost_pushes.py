@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from app.delivery.base import Channel
+from app.delivery.redis_pubsub import RedisPubSubDelivery
+from app.lifecycle import Readiness, Supervisor
+from app.metrics import Metrics
 from app.storage.redis import connect
+from tests.cable import cable_to
 from tests.lossy import LossyDelivery
 from tests.running import Server, serving, settings_for
 
@@ -158,3 +163,35 @@ async def test_a_cut_subscription_loses_nothing_in_the_end(dsn: str, redis_url: 
             await a.request("ping")
         await admin.aclose()
     assert have == 30
+
+
+async def test_who_is_connected_to_a_gateway_cut_off_from_redis_misses_nothing(dsn: str, redis_url: str) -> None:
+    deaths: list[str] = []
+    async with cable_to(urlsplit(redis_url).path) as cable:
+        whole, cut = (
+            connect(url, pool_max=1, connect_timeout_s=1, command_timeout_s=1)
+            for url in (redis_url, f"redis://127.0.0.1:{cable.port}/0")
+        )
+        supervisor = Supervisor(deaths.append)
+        delivery = RedisPubSubDelivery(
+            whole, cut, supervisor, Readiness(), Metrics(), reconnect_max_s=0.2, timeout_s=0.5
+        )
+        settings = settings_for(dsn, redis_url, delivery=QUICK | {"cut_compare_s": 0.5})
+        async with serving(settings, delivery) as server:
+            ann, bob, eve = await server.users(3)
+            group = await ann.group(bob, eve)
+            async with bob.socket() as b, eve.socket() as e:
+                cable.cut()
+                # Its answer goes where the others do.
+                sending = asyncio.ensure_future(ann.post(group, "unheard"))
+                gap = await b.event("gap", group_id=group)
+                assert (gap["from_seq"], gap["to_seq"]) == (1, 1)
+                assert [m["body"] for m in await bob.history(group)] == ["unheard"]
+                await eve.ok("POST", "/auth/logout")
+                assert await e.closed() == 4501
+                assert (await b.request("ping"))["type"] == "ok"
+                cable.mend()
+                status, message = await sending
+                assert status in (200, 201), message
+        await supervisor.stop(5)
+    assert deaths == []

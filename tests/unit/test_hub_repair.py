@@ -82,7 +82,7 @@ class Place:
         self.metrics = Metrics()
         fan_out = FanOut(window_s=0, window_max_s=0, window_max_items=100, pull_within_ms=0, large_group_members=1000)
         self.hub = Hub(AnswerDesk("boot", lambda _: None, lambda: None), lambda *_: None, self.metrics, fan_out)
-        self.repairer = Repairer(self.hub, self.store, self.store, hold_nothing, self.metrics)
+        self.repairer = Repairer(self.hub, self.store, self.store, hold_nothing, self.metrics, cut_compare_s=0.01)
 
     def connect(self, user_id: int, access_version: int) -> tuple[Connection, Wire]:
         """A connection whose membership was read at `access_version`."""
@@ -362,3 +362,17 @@ async def test_a_role_is_not_lost_behind_small_talk(place: Place) -> None:
     await place.until_repaired()
     await asyncio.sleep(0.01)
     assert any(b"a new role" in data for data in at_ann.sent)
+
+
+async def test_while_nothing_arrives_everything_is_compared_again_and_again(place: Place) -> None:
+    _, at_ann = place.connect(1, 3)
+    place.hub.on_cut()
+    await place.until_repaired()
+    assert place.store.compared == 1
+    place.store.now = MembersNow({1, 2}, last_seq=6, access_version=3, size=2)
+    async with asyncio.timeout(5):
+        while not any(b'"gap"' in data for data in at_ann.sent):
+            await asyncio.sleep(0.001)
+    place.hub.on_reconnected()
+    await place.until_repaired()
+    assert not place.hub.cut

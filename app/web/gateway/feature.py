@@ -162,7 +162,7 @@ def gateway_feature(
         loops |= _presence_loops(hub, presence, presence.announcer, metrics, settings.presence)
     if interest is not None:
         loops["interest"] = interest.run
-    repairer = Repairer(hub, groups.states, sessions, hold, metrics)
+    repairer = Repairer(hub, groups.states, sessions, hold, metrics, cut_compare_s=settings.delivery.cut_compare_s)
     drainer = Drainer(
         hub,
         closer,

@@ -62,6 +62,8 @@ class Hub:
         """Groups whose members must be read, oldest first; true: their messages may have been missed too. The repairer's work list."""
         self.repair_cause: Cause | None = None
         """Set when every local group must be compared with the store."""
+        self.cut = False
+        """Whether nothing arrives from above: what happens is found by comparing again and again."""
         self.work = asyncio.Event()
         """Set when the repairer has something to do."""
 
@@ -170,8 +172,15 @@ class Hub:
         """Hand answers to whoever waits for them."""
         self._answers.on_answers(answers)
 
+    def on_cut(self) -> None:
+        """What happens from now on only the store tells."""
+        if not self.cut:
+            self.cut = True
+            self.request_repair("cut")
+
     def on_reconnected(self) -> None:
         """Anything may have been missed."""
+        self.cut = False
         self.request_repair("reconnected")
         self._answers.on_reconnected()
 

@@ -1,7 +1,9 @@
 """Reads again what the gateway may have wrong: the members of stale groups, and everything after something was missed."""
 
 import asyncio
+import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 from uuid import UUID
@@ -40,11 +42,22 @@ class SessionsSource(Protocol):
 
 
 class Repairer:
-    """Works off the hub's list; waits with backoff while the store is away, during which stale groups push nothing."""
+    """Works off the hub's list; waits with backoff while the store is away, during which stale groups push nothing.
+
+    While nothing arrives from above it compares everything every `cut_compare_s` seconds, a little earlier at random.
+    """
 
     def __init__(
-        self, hub: Hub, members: MembersSource, sessions: SessionsSource, hold: Hold, metrics: Metrics
+        self,
+        hub: Hub,
+        members: MembersSource,
+        sessions: SessionsSource,
+        hold: Hold,
+        metrics: Metrics,
+        *,
+        cut_compare_s: float,
     ) -> None:
+        self._cut_compare_s = cut_compare_s
         self._hub = hub
         self._members = members
         self._sessions = sessions
@@ -53,13 +66,14 @@ class Repairer:
 
     async def run(self) -> None:
         """Repair until cancelled."""
-        retries, compare_at = Retries("repair_waits_for_store", max_s=WAIT_MAX_S), 0.0
+        retries, compare_at, again_at = Retries("repair_waits_for_store", max_s=WAIT_MAX_S), 0.0, 0.0
         while True:
-            await self._hub.work.wait()
+            await self._work(again_at)
             try:
                 if self._hub.repair_cause is not None and monotonic() >= compare_at:
                     await self._compare_everything()
                     compare_at = monotonic() + COMPARE_S
+                    again_at = monotonic() + self._cut_compare_s * random.uniform(0.8, 1.0)  # noqa: S311 - jitter
                 if self._hub.stale:
                     await self._refresh(self._hub.take_stale(GROUPS_PER_READ))
                 await asyncio.sleep(PAUSE_S)
@@ -69,6 +83,14 @@ class Repairer:
             retries.over()
             if not self._hub.stale and self._hub.repair_cause is None:
                 self._hub.work.clear()
+
+    async def _work(self, again_at: float) -> None:
+        """Wait until there is some. While nothing arrives from above everything is to be compared `again_at` this time."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, again_at - monotonic()) if self._hub.cut else None):
+                await self._hub.work.wait()
+        if self._hub.cut and monotonic() >= again_at:
+            self._hub.request_repair("cut")
 
     async def _compare_everything(self) -> None:
         """Sessions first, then every group of a local user: notices of joining and leaving may be among what was missed."""

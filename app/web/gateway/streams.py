@@ -6,7 +6,7 @@ from typing import Literal
 from app.delivery.base import Channel
 from app.metrics import Metrics
 
-Cause = Literal["missed", "new_publisher", "reconnected"]
+Cause = Literal["missed", "new_publisher", "reconnected", "cut"]
 
 MAX_PUBLISHERS = 4096
 """Three channels of every process that ever published, restarts included; the longest silent are forgotten."""
