@@ -160,6 +160,33 @@ async def test_a_socket_that_could_not_be_opened_is_not_tried_elsewhere(stand_in
     assert any((line["url.path"], line["upstream_status"]) == (path, "502") for line in lines)
 
 
+@pytest.mark.parametrize("path", ["/ws", "/api/v1/me"])
+async def test_who_refuses_at_once_does_not_draw_everybody(stand_ins: StandIns, path: str) -> None:
+    going_on = asyncio.Event()
+    ports: list[int] = []
+
+    async def one_refuses(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("sockname")[1])
+        if ports[-1] != ports[0]:
+            return web.Response(status=503)
+        await going_on.wait()
+        return web.Response()
+
+    async def ask() -> int:
+        async with stand_ins.http.get(path) as answer:
+            return answer.status
+
+    stand_ins.behave(one_refuses)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(1, 7):
+            tasks.create_task(ask())
+            while len(ports) < number:
+                await asyncio.sleep(0.01)
+        going_on.set()
+    assert ports.count(ports[0]) == 3
+
+
 @pytest.mark.parametrize("node", ["g1", "g2"])
 async def test_a_node_id_leads_to_its_gateway(stand_ins: StandIns, node: str) -> None:
     stand_ins.behave(port_of)

@@ -54,6 +54,12 @@ def test_headers_are_those_of_the_application(config: Settings) -> None:
         assert text.count(f'add_header {name} "{value}" always;') == 2, name
 
 
+def test_assets_of_another_release_are_asked_for_like_all_else(config: Settings) -> None:
+    text = render(settings_with(config), front_with(web_folder="/srv/magpie/dist"))
+    everything, assets = (text.split(f"location {name} {{")[1].split("}")[0] for name in ("/", "@apis"))
+    assert everything == assets
+
+
 def test_http_2_is_asked_for_as_this_nginx_wants_it(config: Settings) -> None:
     old, new = (render(settings_with(config), front_with(http2_directive=wanted)) for wanted in (False, True))
     assert old.replace(" http2", "") == new.replace("    http2 on;\n", "")
