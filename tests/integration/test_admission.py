@@ -188,3 +188,19 @@ async def test_what_is_no_address_does_no_harm(dsn: str, redis_url: str, address
         (ann,) = await server.users(1)
         async with connected(ann, address), connected(ann, address):
             pass
+
+
+async def test_who_waits_for_a_store_while_the_gateway_begins_to_drain_is_refused(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url, auth={"session_cache_s": 0.001})) as server:
+        ann = await server.user()
+        blocker, looker = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+        async with blocker.transaction(), asyncio.timeout(SLACK_S):
+            await blocker.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
+            late = asyncio.create_task(refused(ann))
+            while not await looker.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(LOOK_S)
+            for app in server.gateways:
+                app[PARTS].gateway.endpoint.accepting = False
+        assert await late == "draining"
+        await blocker.close()
+        await looker.close()

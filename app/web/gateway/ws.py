@@ -90,6 +90,8 @@ class Gateway:
             ws = socket_for(
                 request, max_frame_bytes=self._limits.max_frame_bytes, close_timeout_s=self._limits.close_timeout_s
             )
+            # A store may have been slow: whoever let all connections go meanwhile did not know of this one.
+            self._check_open()
             with self._admission.admitted(principal.user_id):
                 await ws.prepare(request)
                 await self._serve(request, ws, principal)
