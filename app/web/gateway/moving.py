@@ -1,7 +1,7 @@
 """Sends users to the gateway they belong to after the ring changed; and everybody away, when this gateway alone lost the registry."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from app.web.gateway.hub import Hub
 
 DOUBLINGS_MAX = 6
 """A gateway that comes back again and again gets users after 64 times the settling time at most."""
+AGAIN_S = 1.0
+"""A gateway that lost the registry looks this often whether it may move users, at most: a look at 10,000 takes 30 ms."""
 FORGIVEN_S = 3600.0
 """After so long an absence is not held against a gateway any more."""
 LOOKED_AT_PER_TURN = 1000
@@ -52,6 +54,11 @@ class Newcomers:
                 times, _ = self._absences.get(name, (0, now))
                 self._due[name] = now + self._settle_s * 2 ** min(times, DOUBLINGS_MAX)
 
+    def put_back(self, names: Iterable[str]) -> None:
+        """Users who belong to these could not be moved now."""
+        due = self._clock() + max(self._settle_s, AGAIN_S)
+        self._due = dict.fromkeys(names, due) | self._due
+
     def waits(self, node_id: str) -> bool:
         """Whether it has not stayed long enough yet."""
         return node_id in self._due
@@ -69,7 +76,11 @@ class Newcomers:
 
 
 class Mover:
-    """Asks users who belong to a newcomer to go there, gently: each of them once, and only while that holds."""
+    """Asks users who belong to a newcomer to go there, gently: each of them once, and only while that holds. Whose turn comes while this
+    gateway does not know who is there gets another.
+
+    Who came here though they belong elsewhere stays: they were refused there, or could not reach it, and would come back.
+    """
 
     def __init__(
         self,
@@ -103,15 +114,16 @@ class Mover:
                 await self._move_to(self._newcomers.take() - {self._node_id})
 
     async def _move_to(self, newcomers: set[str]) -> None:
+        missed: set[str] = set()
+
         def belongs_there(connection: Connection) -> bool:
             """Asked again at its turn: the ring may have changed back, or this gateway may not know any more."""
             owner = self._cluster.ring.node_of(connection.principal.user_id)
-            return (
-                owner is not None
-                and owner.node_id in newcomers
-                and not self._newcomers.waits(owner.node_id)
-                and self._cluster.accepting
-            )
+            if owner is None or owner.node_id not in newcomers or self._newcomers.waits(owner.node_id):
+                return False
+            if not self._cluster.accepting:
+                missed.add(owner.node_id)
+            return self._cluster.accepting
 
         found = []
         for index, connection in enumerate(list(self._hub.connections)):
@@ -121,6 +133,7 @@ class Mover:
                 found.append(connection)
         if found:
             await self._drainer.drain("ring", found, self._options.move_over_s, belongs_there)
+        self._newcomers.put_back(missed)
 
 
 class Isolation:
