@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE_LEASES = 2
 """How long a node id may be taken by a process that died: its lease, and the time in which etcd notices the end of one."""
+ASKED = 5
+"""Others in one round, at random: enough to meet one that sees the registry, and no burden where all of many lost it."""
 ROUNDS = 2
 """Of asking in a row: the registry may have come back for a peer a moment before us."""
 
@@ -42,7 +44,7 @@ class Peers(Protocol):
     """How a gateway asks others."""
 
     async def sees_registry(self, nodes: Sequence[Node]) -> Sight:
-        """Ask all of them at once whether they see the registry. Bounded in time; does not raise."""
+        """Ask these at once whether they see the registry. Bounded in time; does not raise."""
 
 
 class Membership:
@@ -207,7 +209,7 @@ class Membership:
         others = [other for node_id, other in self.ring.nodes.items() if node_id != node.node_id]
         if self._peers is None or not others or node.state != "up" or self._against >= ROUNDS:
             return
-        sight = await self._peers.sees_registry(others)
+        sight = await self._peers.sees_registry(random.sample(others, min(ASKED, len(others))))
         # Silence proves nothing: peers that died, or a wrong address, look like that as well.
         self._against = self._against + 1 if sight.yes else 0
         if self._against == ROUNDS:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from app.cluster.base import Node, NodeIdTaken, Registry, View, WsUrlTaken
-from app.cluster.membership import Membership, Sight
+from app.cluster.membership import ASKED, Membership, Sight
 from app.cluster.ring import Ring
 from app.errors import Busy, ConfigError
 from app.lifecycle import Readiness
@@ -329,6 +329,15 @@ async def test_peers_that_are_silent_prove_nothing() -> None:
     await gateway.steps(over_s=600)
     assert gateway.isolated == 0
     assert len(gateway.peers.asked) > 500, "one of them may answer yet"
+
+
+async def test_a_few_of_many_are_asked_others_each_time() -> None:
+    many = [node(f"n{number}") for number in range(100)]
+    gateway = await Process(others=many).started()
+    gateway.registry.away = True
+    await gateway.steps(over_s=30)
+    assert {len(asked) for asked in gateway.peers.asked} == {ASKED}
+    assert len({name for asked in gateway.peers.asked for name in asked}) > 2 * ASKED
 
 
 async def test_a_registry_that_comes_back_to_a_peer_first_isolates_nobody() -> None:
