@@ -8,7 +8,7 @@ from app.delivery.base import Delivery, Receiver
 from app.delivery.grpc_access import Access
 from app.delivery.grpc_push import GrpcDelivery
 from app.delivery.grpc_server import PushServer
-from app.lifecycle import Supervisor
+from app.lifecycle import Readiness, Supervisor
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -29,7 +29,14 @@ class GrpcParts:
         return delivery
 
     def server(
-        self, receiver: Receiver, membership: Membership, connections: Callable[[], int], *, node_id: str, boot_id: str
+        self,
+        receiver: Receiver,
+        membership: Membership,
+        readiness: Readiness,
+        connections: Callable[[], int],
+        *,
+        node_id: str,
+        boot_id: str,
     ) -> PushServer:
         """Where this process, a gateway, is called; `connections` are counted for who asks."""
         return PushServer(
@@ -40,6 +47,7 @@ class GrpcParts:
             node_id=node_id,
             boot_id=boot_id,
             connections=connections,
+            ready=lambda: not readiness.reasons,
             address=self._settings.gateway.grpc_address,
         )
 

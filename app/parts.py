@@ -131,7 +131,12 @@ class Parts:
             return None
         hub = self.gateway.hub
         return self.grpc.server(
-            hub, self.membership, lambda: len(hub.connections), node_id=self.node_id, boot_id=self.boot_id
+            hub,
+            self.membership,
+            self.readiness,
+            lambda: len(hub.connections),
+            node_id=self.node_id,
+            boot_id=self.boot_id,
         )
 
     @cached_property

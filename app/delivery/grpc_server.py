@@ -37,8 +37,8 @@ class PushServer:
     """Listens from `start` to `stop`. Calls without the token get UNAUTHENTICATED, those meant for another process FAILED_PRECONDITION;
     nothing is done for either.
 
-    Of the standard health service there is `Check`, whatever service it names: who answers serves. `Watch` would hold a call for as long as
-    anybody likes. Nobody without the token can hold one: such calls are answered before their body has come.
+    Of the standard health service there is `Check`, whatever service it names: all of them serve, or none. `Watch` would hold a call for as
+    long as anybody likes. Nobody without the token can hold one: such calls are answered before their body, and so the name, has come.
     """
 
     def __init__(
@@ -51,12 +51,17 @@ class PushServer:
         node_id: str,
         boot_id: str,
         connections: Callable[[], int] = lambda: 0,
+        ready: Callable[[], bool] = lambda: True,
         address: str = "",
     ) -> None:
-        """`connections` counts those that are open; `address` is where others reach it, if that is not where it listens."""
+        """`connections` counts those that are open; `ready` is what anybody is told who asks for health.
+
+        `address` is where others reach it, if that is not where it listens.
+        """
         self._access = access
         self._servicer = _Servicer(receiver, sees_registry, connections, metrics, node_id, boot_id)
         self._guard = _Guard(access, metrics)
+        self._ready = ready
         self._server: grpc.aio.Server | None = None
         self.port = 0
         """Where it listens."""
@@ -70,7 +75,7 @@ class PushServer:
         add_GatewayPushServicer_to_server(self._servicer, server)
         # As a stream that is not read: a unary call waits for its body.
         check: Handler = grpc.stream_unary_rpc_method_handler(
-            _healthy, response_serializer=HealthCheckResponse.SerializeToString
+            self._check, response_serializer=HealthCheckResponse.SerializeToString
         )
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(HEALTH, {"Check": check})])
         self.port = self._access.bind(server)
@@ -78,6 +83,11 @@ class PushServer:
         await server.start()
         self._server = server
         log.info("grpc_listening", port=self.port)
+
+    async def _check(self, _: object, __: "Context") -> HealthCheckResponse:
+        return HealthCheckResponse(
+            status=HealthCheckResponse.SERVING if self._ready() else HealthCheckResponse.NOT_SERVING
+        )
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Take no new calls; those under way get `grace_s` seconds."""
@@ -145,7 +155,3 @@ class _Guard(grpc.aio.ServerInterceptor):
 
     async def _refuse(self, _: object, context: "Context") -> NoReturn:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not that of this cluster")
-
-
-async def _healthy(_: object, __: "Context") -> HealthCheckResponse:
-    return HealthCheckResponse(status=HealthCheckResponse.SERVING)

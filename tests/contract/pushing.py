@@ -94,10 +94,17 @@ class Gateway:
         self, name: str = "g1", boot_id: str = "b", secret: str = SECRET, sees: bool = True, **changed: Any
     ) -> None:
         self.heard, self.metrics = Heard(), Metrics()
-        self.name, self.boot_id = name, boot_id
+        self.name, self.boot_id, self.ready = name, boot_id, True
         access = Access(options(**changed), secret)
         self.server = PushServer(
-            access, self.heard, lambda: sees, self.metrics, node_id=name, boot_id=boot_id, connections=lambda: 7
+            access,
+            self.heard,
+            lambda: sees,
+            self.metrics,
+            node_id=name,
+            boot_id=boot_id,
+            connections=lambda: 7,
+            ready=lambda: self.ready,
         )
 
     def node(self, port: int | None = None) -> Node:

@@ -292,6 +292,9 @@ async def test_anybody_may_ask_for_health(service: str) -> None:
         )
         answer = await check(HealthCheckRequest(service=service))
         assert answer.status == HealthCheckResponse.SERVING
+        gateway.ready = False
+        answer = await check(HealthCheckRequest(service=service))
+        assert answer.status == HealthCheckResponse.NOT_SERVING
 
 
 @pytest.mark.parametrize(
