@@ -209,8 +209,8 @@ class Parts:
             self.membership.subscribe(directory.on_ring)
             return directory
         if o.nodes:
-            return ListDirectory(o.ws_urls)
-        return ListDirectory({self.node_id: self.settings.ws_url})
+            return ListDirectory(o.ws_urls, o.origins)
+        return ListDirectory({self.node_id: self.settings.ws_url}, o.origins)
 
     @cached_property
     def node(self) -> Node:

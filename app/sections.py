@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from app.sources import as_list
-from app.values import each_once, etcd_prefix, gateway, host_and_port, network, node_id, web_address, ws_address
+from app.values import each_once, etcd_prefix, gateway, host_and_port, network, node_id, origin, web_address, ws_address
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -310,7 +310,7 @@ class Gateway(Section):
     public_ws_url: Annotated[str, AfterValidator(ws_address)]
     grpc_address: Annotated[str, AfterValidator(host_and_port)]
     weight: Annotated[int, Field(ge=1, le=16)]
-    origins: Annotated[tuple[str, ...], BeforeValidator(as_list)]
+    origins: Annotated[tuple[Annotated[str, AfterValidator(origin)], ...], BeforeValidator(as_list)]
     nodes: Annotated[
         tuple[Annotated[str, AfterValidator(gateway)], ...], BeforeValidator(as_list), AfterValidator(each_once)
     ]

@@ -4,6 +4,9 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+HOST = re.compile(r"[^\s;,'\"@]+")
+ORIGIN = re.compile(r"wss?://(\*\.)?[A-Za-z0-9.-]+(:([0-9]+|\*))?")
+
 
 def web_address(value: str) -> str:
     """An address of HTTP, or nothing. It is no place for a password: addresses are shown."""
@@ -22,15 +25,22 @@ def is_readable_on_the_way(address: str) -> bool:
 
 
 def is_ws_address(url: str) -> bool:
-    """Whether it names a host and a path below it."""
+    """Whether it names a host and a path below it. The host comes into headers, where a semicolon would begin another rule."""
     parts = urlsplit(url)
-    return parts.scheme in ("ws", "wss") and bool(parts.netloc) and parts.path not in ("", "/")
+    return parts.scheme in ("ws", "wss") and HOST.fullmatch(parts.netloc) is not None and parts.path not in ("", "/")
 
 
 def ws_address(value: str) -> str:
     """An address of a WebSocket, or nothing."""
     if value and not is_ws_address(value):
         raise ValueError("must look like wss://host/ws")
+    return value
+
+
+def origin(value: str) -> str:
+    """Where WebSockets may lead, as the browser's rules name it."""
+    if not ORIGIN.fullmatch(value):
+        raise ValueError("must look like wss://host, wss://host:port or wss://*.host")
     return value
 
 

@@ -54,7 +54,7 @@ class Node:
 
     node_id: Annotated[str, msgspec.Meta(min_length=1)]
     boot_id: Annotated[str, msgspec.Meta(pattern=r"^\S+$")]
-    ws_url: Annotated[str, msgspec.Meta(pattern="^wss?://")]
+    ws_url: Annotated[str, msgspec.Meta(pattern=r"^wss?://[^\s;,'\"]+$")]
     grpc_address: str
     weight: Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
     state: State

@@ -31,9 +31,10 @@ class Directory(ABC):
 class ListDirectory(Directory):
     """WebSocket URLs by node id, at least one; an empty URL is unknown."""
 
-    def __init__(self, gateways: Mapping[str, str]) -> None:
+    def __init__(self, gateways: Mapping[str, str], origins: Sequence[str] = ()) -> None:
+        """`origins` are named beside those of the gateways."""
         self._gateways = gateways
-        self._origins = _origins(gateways.values())
+        self._origins = sorted({*origins, *_origins(gateways.values())})
 
     def place_of(self, user_id: int, not_node: str | None = None) -> tuple[str, str]:
         """Rendezvous hashing (Thaler and Ravishankar, 1998): when a gateway goes, only its own users move, evenly to all others."""

@@ -30,6 +30,7 @@ def test_who_failed_at_one_gets_any_other_in_time() -> None:
     assert {directory.place_of(7, "g1")[1] for _ in range(200)} == {"g0", "g2", "g3"}
     assert ListDirectory({"only": "ws://x/ws"}).place_of(7, "only") == ("ws://x/ws", "only")
     assert directory.origins() == sorted(url.removesuffix("/ws") for url in NODES.values())
+    assert ListDirectory({"only": "ws://x/ws"}, ["wss://*.org"]).origins() == ["ws://x", "wss://*.org"]
 
 
 def test_the_ring_is_followed() -> None:
