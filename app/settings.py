@@ -177,7 +177,7 @@ def _check_registered(settings: Settings) -> None:
             f"cluster.registry = {registry} tells others where clients reach this gateway, and it does not know; set "
             "IM_GATEWAY__PUBLIC_WS_URL, for example wss://g1.example.org/ws."
         )
-    if settings.role == "gateway" and not (gateway.public_ws_url or gateway.node_id):
+    if settings.role in ("all", "gateway") and not (gateway.public_ws_url or gateway.node_id):
         raise ConfigError(
             f"cluster.registry = {registry} sends users through http.public_url to each gateway by its name, and this one has none; set "
             "IM_GATEWAY__NODE_ID, and give the proxy the same name, or set IM_GATEWAY__PUBLIC_WS_URL."

@@ -55,6 +55,10 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
             {**GATEWAY, "IM_CLUSTER__REGISTRY": "redis", "IM_HTTP__PUBLIC_URL": "https://chat.example.org"},
             r"to each gateway by its name, and this one has none; set IM_GATEWAY__NODE_ID",
         ),
+        (
+            {"IM_CLUSTER__REGISTRY": "redis", "IM_HTTP__PUBLIC_URL": "https://chat.example.org"},
+            r"to each gateway by its name, and this one has none; set IM_GATEWAY__NODE_ID",
+        ),
         ({**REGISTERED, "IM_GATEWAY__NODES": "g1=wss://a/ws"}, "they register themselves; unset one of the two"),
         ({**REGISTERED, "IM_CLUSTER__HEARTBEAT_S": "2"}, r"make it at most a third of cluster\.lease_s \(3\)"),
         (
