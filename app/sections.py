@@ -357,7 +357,7 @@ class Presence(Section):
     enabled: bool
     small_group_members: Annotated[int, Field(ge=2, le=200)]
     grace_s: Seconds
-    sweep_s: Seconds
+    sweep_s: Annotated[float, Field(gt=0, le=10)]
     announced_per_second: Count
     frames_per_second: Count
     count_s: Seconds
