@@ -109,14 +109,18 @@ class Membership:
     async def start(self, node: Node) -> None:
         """Register `node`, which is this process, and know the others. Who is no gateway needs no start: `run` is enough.
 
-        Raises Busy, ConfigError, NodeIdTaken when another process with this node id lives, and WsUrlTaken when one has our address.
+        It is on the ring only when its address is known to be nobody else's. Raises Busy, ConfigError, NodeIdTaken when another process
+        with this node id lives, and WsUrlTaken when one has our address.
         """
-        self._node = node
         patience = self._clock() + PATIENCE_LEASES * self._options.lease_s
         while True:
+            # Nobody is sent to an address that may be another's.
+            self._node = replace(node, state="draining")
             try:
                 await self._look()
                 self._check_address(node)
+                self._node = node
+                await self._look()
             except (NodeIdTaken, WsUrlTaken):
                 if self._clock() > patience:
                     raise
