@@ -32,6 +32,8 @@ class Measured:
     load_s: float = 0.0
     """From the order to begin until everything was delivered."""
     drained: bool = False
+    unanswered: list[int] = field(default_factory=list)
+    """Sends that waited for their answer, at each second of the load."""
     server: dict[str, Mean] = field(default_factory=dict)
 
 
@@ -48,6 +50,14 @@ class Anomalies(msgspec.Struct):
     def clean(self) -> bool:
         """Nothing found, and nothing left unjudged."""
         return not (self.found or self.unread_groups or self.unjudged)
+
+
+class Backlog(msgspec.Struct):
+    """Sends that waited for their answer, as looked at every second. A server that keeps up has as many in both halves of the load."""
+
+    first_half: float
+    second_half: float
+    max: float
 
 
 class RunResult(msgspec.Struct):
@@ -69,6 +79,7 @@ class RunResult(msgspec.Struct):
     delivery: Summary
     late: Summary
     errors: dict[str, int]
+    unanswered: Backlog
     not_sent: int
     closed: dict[str, int]
     gaps: int
@@ -118,6 +129,7 @@ def sum_up(
         delivery=summarise(result.delivery_us for result in results),
         late=summarise(result.late_us for result in results),
         errors=_merge(result.errors for result in results),
+        unanswered=_backlog(measured.unanswered),
         not_sent=sum(result.not_sent for result in results),
         closed=_merge(result.closed for result in results),
         gaps=sum(result.gaps for result in results),
@@ -132,6 +144,12 @@ def sum_up(
         server=measured.server,
         anomalies=anomalies,
     )
+
+
+def _backlog(samples: Sequence[int]) -> Backlog:
+    middle = len(samples) // 2
+    first, second = samples[:middle] or [0], samples[middle:] or [0]
+    return Backlog(statistics.fmean(first), statistics.fmean(second), max(samples, default=0))
 
 
 def _memory(uses: Mapping[str, Use]) -> dict[str, float]:

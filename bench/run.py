@@ -61,6 +61,7 @@ class _Run:
         self._workers = workers
         self._watcher = watcher
         self.peak: dict[str, int] = {}
+        self.unanswered: list[int] = []
 
     async def measure(self, *, thorough: bool = True) -> dict[str, Use]:
         """The use of each role now; remembers the highest memory."""
@@ -88,6 +89,7 @@ class _Run:
                 progress = self.progress()
                 done = time.monotonic() - since if measure_of == "seconds" else getattr(progress, measure_of)
                 self._watcher.advance(done, progress)
+                self.unanswered.append(progress.sent - progress.answered)
                 await self.measure(thorough=False)
             return await reports
         finally:
@@ -102,9 +104,11 @@ class _Run:
         for worker in self._workers:
             worker.order(Begin(begin))
         since = time.monotonic()
+        self.unanswered.clear()
         for report in await self.gather(shape.duration_s + SLACK_S, "seconds"):
             if not isinstance(report, Sent):
                 raise BenchError(f"A generator process answered the order to begin with {report}.")
+        measured.unanswered = list(self.unanswered)
         measured.drained = await self.drain(options.drain_s)
         measured.load_s = time.monotonic() - since
         measured.end = await self.measure()

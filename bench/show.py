@@ -110,6 +110,10 @@ def _load(row: Callable[..., None]) -> None:
                 f"{title_} {part.replace('_', '.')}, ms",
                 lambda c, n=name, p=part: f"{c[n][p]:,.1f}",
             )
+    row(
+        "unanswered, first half / second half / most",
+        lambda c: " / ".join(f"{c['unanswered'][part]:,.0f}" for part in ("first_half", "second_half", "max")),
+    )
 
 
 def _trouble(row: Callable[..., None], columns: list[dict[str, Any]], runs: Sequence[RunResult]) -> None:

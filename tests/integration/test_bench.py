@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.modules.accounts.tokens import Tokens
 from bench.latency import summarise
 from bench.plan import Member, Progress, Shape
-from bench.results import RunResult, median
+from bench.results import Backlog, RunResult, _backlog, median
 from bench.run import Options, run_once
 from bench.seed import group_count, layout, seed
 from bench.server import Target
@@ -67,12 +67,18 @@ async def test_everything_is_sent_counted_and_checked(double: Double, tmp_path: 
     assert result.delivered == result.expected == result.delivery.count == 3 * stored
     assert result.drained
     assert 0 < result.ack.p50 <= result.ack.p99 <= result.ack.max < 1000
+    assert 0 <= result.unanswered.max < stored
     assert result.cpu_us_per_message["generator"] > 0
     assert result.memory_mb["generator"] > 10
     assert not result.errors
     assert not result.closed
     assert result.anomalies is not None
     assert (result.anomalies.found, result.anomalies.unread_groups, result.anomalies.unjudged) == ({}, 0, 0)
+
+
+def test_a_backlog_that_grows_shows_in_its_halves() -> None:
+    assert _backlog([1, 3, 10, 20]) == Backlog(first_half=2, second_half=15, max=20)
+    assert _backlog([]) == Backlog(0, 0, 0)
 
 
 async def test_a_stall_of_the_server_counts_for_all_that_were_due_meanwhile(double: Double, tmp_path: Path) -> None:
