@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -141,10 +142,25 @@ class Consumer:
 
     async def _finish(self, subscription: Subscription, committed: Committed, positions: Mapping[int, int]) -> None:
         """Publish what is committed: its senders wait for the answer. Then it need not come again."""
-        await self._until_there("publish", lambda: self._publisher.publish(committed))
+        await self._publish(committed)
         self._crash("before_position")
         with self._metrics.stage("position"):
             await self._until_there("position", lambda: subscription.commit(positions))
+
+    async def _publish(self, committed: Committed) -> None:
+        """Hand down. What cannot be stands alone at last, and its sender is told `unknown`; it is stored, so members pull it."""
+        try:
+            await self._until_there("publish", lambda: self._publisher.publish(committed))
+        except Exception:
+            # The consumer's edge again: it would come again with the next owner, and end that one, too.
+            if len(committed.outcomes) > 1:
+                for outcome in committed.outcomes:
+                    await self._publish(replace(committed, outcomes=[outcome]))
+                return
+            log.exception("outcome_not_published", groups=[one.send.key[0] for one in committed.outcomes])
+            error = Internal("the answer was lost; send it again with the same id")
+            if answers := [Outcome(one.send, error=error) for one in committed.outcomes if one.error is None]:
+                await self._publish(replace(committed, outcomes=answers))
 
     def _on_finished(self, finished: asyncio.Task[None]) -> None:
         """What failed must not wait for the next record to be noticed."""

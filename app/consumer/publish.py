@@ -66,6 +66,8 @@ class BatchPublisher:
                     items=[m.item for m in run],
                 )
                 for group, found in by_group.items()
+                # Nobody can be shown to be a member of a group whose head is lost; who repeats a message of it is answered.
+                if group in batch.heads
                 for run in _runs(found)
             ]
             answers = _answers(batch.outcomes)

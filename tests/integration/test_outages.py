@@ -1,6 +1,7 @@
 """A store goes away and comes back while people chat: the process says so, holds or refuses, and loses nothing."""
 
 import asyncio
+import uuid
 
 import asyncpg
 
@@ -184,4 +185,17 @@ async def test_what_must_be_mended_in_the_database_is_waited_for(dsn: str, redis
             assert (await held)["seq"] == 2
             await until_ready(server, ready=True)
         assert await admin.fetchval("SELECT count(*) FROM dead_letters") == 0
+        await admin.close()
+
+
+async def test_a_repeat_is_answered_though_the_head_of_its_group_is_lost(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        group, other, client_msg_id = await ann.group(), await ann.group(), str(uuid.uuid4())
+        admin = await asyncpg.connect(dsn)
+        async with ann.socket() as a:
+            assert (await a.send(group, "stored", client_msg_id))["seq"] == 1
+            await admin.execute("DELETE FROM group_seq WHERE group_id = $1", int(group))
+            assert (await a.send(group, "stored", client_msg_id))["seq"] == 1
+            assert (await a.send(other, "goes on"))["seq"] == 1
         await admin.close()

@@ -11,7 +11,7 @@ from app.brokers.base import OwnershipListener, Record, Subscription
 from app.brokers.memory import MemoryBroker
 from app.consumer.fence import StaleOwner
 from app.consumer.loop import Consumer
-from app.consumer.store import Committed
+from app.consumer.store import Committed, Outcome
 from app.errors import Busy
 from app.lifecycle import CrashPoint, Readiness
 from app.metrics import Metrics
@@ -157,6 +157,31 @@ async def test_after_a_full_batch_the_next_is_read_at_once() -> None:
     await running
 
 
+class Unpublishable(Steps):
+    """One message of a batch cannot be handed down."""
+
+    bad = 2
+
+    async def store(self, sends: Sequence[Any], positions: Mapping[int, int]) -> Committed:
+        self.sends = sends
+        return Committed([Outcome(send) for send in sends], {}, {0: positions[0]})
+
+    async def publish(self, batch: Committed) -> None:
+        if any(one.send is self.sends[self.bad] and one.error is None for one in batch.outcomes):
+            raise KeyError
+        for one in batch.outcomes:
+            self.done.append(f"{self.sends.index(one.send)} {one.error and one.error.outcome}")
+
+
+async def test_what_cannot_be_published_is_answered_alone() -> None:
+    steps = Unpublishable(batches=4, together=True)
+    consumer, running = begin(steps)
+    await steps.until("position 4")
+    assert steps.done == ["fetch 4", "correct 4", "0 None", "1 None", "2 unknown", "3 None", "position 4"]
+    consumer.stop()
+    await running
+
+
 async def test_counters_are_put_right_before_they_propose_again() -> None:
     steps = Steps(batches=2)
     steps.failing["correct 1"] = [Busy("away"), Busy("away")]
@@ -212,7 +237,7 @@ async def test_who_loses_a_partition_leaves_before_it_pauses(monkeypatch: pytest
 
 async def test_a_failure_while_nothing_comes_ends_it_at_once() -> None:
     steps = Steps(batches=1)
-    steps.failing["publish 1"] = [ZeroDivisionError()]
+    steps.failing["position 1"] = [ZeroDivisionError()]
     async with asyncio.timeout(SOON_S):
         with pytest.raises(ZeroDivisionError):
             await consumer_of(steps).run()
