@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.metrics import Metrics
-from app.storage.redis import Redis, Script, run_scripts
+from app.storage.redis import Redis, Script, run_scripts, unlink_broken
 
 # Only if nobody moved it since: the value that was seen, then the value it must have.
 CORRECT = Script(
@@ -34,9 +34,12 @@ class Proposer:
         self._metrics = metrics
 
     async def propose(self, counts: Mapping[int, int]) -> dict[int, int]:
-        """Ask for `counts` numbers for each group, in one write. Returns the last number proposed, by group."""
-        ends = await self._redis.run([("INCRBY", _key(group_id), count) for group_id, count in counts.items()])
-        return dict(zip(counts, ends, strict=True))
+        """Ask for `counts` numbers for each group, in one write. Returns the last number proposed, by group; none of a broken key."""
+        keys = [_key(group_id) for group_id in counts]
+        commands = [("INCRBY", key, count) for key, count in zip(keys, counts.values(), strict=True)]
+        ends = await self._redis.run(commands, errors=True)
+        await unlink_broken(self._redis, keys, ends)
+        return {group: end for group, end in zip(counts, ends, strict=True) if not isinstance(end, Exception)}
 
     async def correct(self, proposed: Mapping[int, int], committed: Mapping[int, int]) -> None:
         """Where the committed head is not the proposed end, set Redis to the head; groups that do not exist leave no key."""
@@ -44,7 +47,8 @@ class Proposer:
         if wrong:
             self._metrics.seq_repairs.inc(len(wrong))
             calls = [(CORRECT, [_key(group)], [last, committed.get(group, 0)]) for group, last in wrong.items()]
-            await run_scripts(self._redis, calls)
+            answers = await run_scripts(self._redis, calls, errors=True)
+            await unlink_broken(self._redis, [_key(group) for group in wrong], answers)
 
     async def counters(self, group_ids: Sequence[int]) -> dict[int, str]:
         """The counters as they stand, as text; groups without one are absent."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hiredis
+import structlog
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as PlainRedis
 from redis.asyncio.connection import AbstractConnection
@@ -25,8 +26,12 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 """Redis is away; the data are not at fault."""
 ERRORS: tuple[type[BaseException], ...] = (*UNAVAILABLE, RedisError)
 """Away, or not able to do what was asked (out of memory, read-only, loading)."""
+KEY_AT_FAULT = ("WRONGTYPE", "not an integer", "would overflow")
+"""How Redis says that it is well, but a key holds something else than it should."""
 
-__all__ = ["ERRORS", "UNAVAILABLE", "Line", "Redis", "Script", "connect", "run_scripts"]
+log = structlog.get_logger(__name__)
+
+__all__ = ["ERRORS", "UNAVAILABLE", "Line", "Redis", "Script", "connect", "run_scripts", "unlink_broken"]
 
 
 class PackedConnection(AbstractConnection):
@@ -156,11 +161,13 @@ class Script:
         self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-async def run_scripts(redis: Redis, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:
+async def run_scripts(
+    redis: Redis, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]], *, errors: bool = False
+) -> list[Any]:
     """Run scripts in one write; each call is (script, keys, arguments) and touches one hash tag. Answers in order.
 
     After a restart Redis knows no scripts: the unknown ones are loaded and only the calls that did not run are repeated.
-    Raises redis errors.
+    Raises redis errors; with `errors` that of a single call stands in the place of its answer instead.
     """
     answers = await _evalsha(redis, calls)
     missing = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -170,10 +177,27 @@ async def run_scripts(redis: Redis, calls: Sequence[tuple[Script, Sequence[str],
         again = await _evalsha(redis, [calls[index] for index in missing])
         for index, answer in zip(missing, again, strict=True):
             answers[index] = answer
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    if not errors:
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
     return answers
+
+
+async def unlink_broken(redis: Redis, keys: Sequence[str], replies: Sequence[Any]) -> None:
+    """Unlink those of `keys`, in the order of their replies, that hold something else than they should: for what is built anew.
+
+    Raises any other error among the replies, and redis errors.
+    """
+    broken = []
+    for key, reply in zip(keys, replies, strict=True):
+        if isinstance(reply, Exception):
+            if not any(words in str(reply) for words in KEY_AT_FAULT):
+                raise reply
+            broken.append(key)
+    if broken:
+        log.error("redis_keys_dropped", count=len(broken), first=broken[0])
+        await redis.run([("UNLINK", key) for key in broken])
 
 
 async def _evalsha(redis: Redis, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]]) -> list[Any]:

@@ -6,6 +6,7 @@ import uuid
 import asyncpg
 
 from app.storage.embedded.valkey import ValkeyProcess
+from app.storage.redis import Redis
 from tests.running import Server, serving, settings_for
 from tests.splitting import SETUP
 
@@ -199,3 +200,25 @@ async def test_a_repeat_is_answered_though_the_head_of_its_group_is_lost(dsn: st
             assert (await a.send(group, "stored", client_msg_id))["seq"] == 1
             assert (await a.send(other, "goes on"))["seq"] == 1
         await admin.close()
+
+
+async def test_a_broken_key_stops_nobody_and_is_put_right(dsn: str, redis_url: str, redis: Redis) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        group, other = await ann.group(), await ann.group()
+        counter, cache = f"Group:{{{group}}}:Seq", f"Group:{{{group}}}:Hot"
+        async with ann.socket() as a:
+            assert (await a.send(group, "first"))["seq"] == 1
+            # Its ack may have passed its cache: one of the two meets the string.
+            await redis.set(cache, "no set")
+            await redis.set(counter, "no number")
+            assert (await a.send(group, "second"))["seq"] == 2
+            await redis.unlink(counter)
+            await redis.rpush(counter, "no string")
+            assert (await a.send(group, "third"))["seq"] == 3
+            assert (await a.send(group, "fourth"))["seq"] == 4
+            assert (await a.send(other, "elsewhere"))["seq"] == 1
+        async with asyncio.timeout(20):
+            while await redis.get(counter) != b"4" or await redis.zcard(cache) < 2:
+                await asyncio.sleep(0.05)
+        assert await readiness(server) == {}

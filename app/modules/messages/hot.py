@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from app.storage.redis import ERRORS, UNAVAILABLE, Redis, Script, run_scripts
+from app.storage.redis import ERRORS, UNAVAILABLE, Redis, Script, run_scripts, unlink_broken
 
 log = structlog.get_logger(__name__)
 
@@ -31,12 +31,13 @@ class HotCache:
         self._ttl_s = ttl_s
 
     async def store(self, items: Mapping[int, Sequence[tuple[int, bytes]]]) -> None:
-        """Cache (seq, item) pairs by group. Raises redis errors when Redis is away."""
+        """Cache (seq, item) pairs by group, but not in a key that is no ZSET: that goes. Raises redis errors when Redis is away."""
         calls = [
             (STORE, [_key(group)], [self._size, self._ttl_s, *(part for pair in pairs[-self._size :] for part in pair)])
             for group, pairs in items.items()
         ]
-        await run_scripts(self._redis, calls)
+        answers = await run_scripts(self._redis, calls, errors=True)
+        await unlink_broken(self._redis, [_key(group) for group in items], answers)
 
     async def items_between(self, ranges: Mapping[int, tuple[int, int]]) -> dict[int, list[bytes]]:
         """Complete ranges only: group → items from first to last seq; groups that are not complete here are left out."""
