@@ -169,22 +169,29 @@ async def test_an_expired_token_closes_its_socket(dsn: str, redis_url: str) -> N
             assert await a.closed() == 4501
 
 
-async def test_half_open_clients_are_reaped_and_living_ones_stay(dsn: str, redis_url: str) -> None:
-    settings = settings_for(dsn, redis_url, gateway={"heartbeat_s": 0.4, "sweep_interval_s": 0.05})
+async def test_half_open_clients_are_reaped_and_living_ones_stay_and_are_told(dsn: str, redis_url: str) -> None:
+    settings = settings_for(
+        dsn,
+        redis_url,
+        gateway={"heartbeat_s": 0.4, "sweep_interval_s": 0.05},
+        presence={"grace_s": 0.1, "sweep_s": 0.05},
+    )
     async with serving(settings) as server:
         ann, bob = await server.users(2)
-        async with bob.socket() as living:
-            reading = asyncio.ensure_future(living.ws.receive())
-            async with (
-                server.http.ws_connect(
-                    server.ws_url(), headers=ann.headers, protocols=(SUBPROTOCOL,), autoping=False
-                ) as silent,
-                asyncio.timeout(5),
-            ):
-                while (await silent.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
-                    pass
-            assert not reading.done()
-            reading.cancel()
+        await ann.group(bob)
+        async with bob.socket(presence=True) as living:
+
+            async def told() -> dict[str, Any]:
+                await living.event("presence", user_id=ann.id, state="online")
+                return await living.event("presence", user_id=ann.id)
+
+            went = asyncio.ensure_future(told())
+            async with DeafClient(server, ann) as silent, asyncio.timeout(10):
+                # It says nothing more, and nothing comes of its end either.
+                assert (await went)["state"] == "offline"
+                with pytest.raises(ConnectionResetError):
+                    await silent.read_until(b"never")
+            assert (await living.request("ping"))["type"] == "ok"
 
 
 class DeafClient:
