@@ -34,6 +34,8 @@ GRACE_S = 30.0
 CROWD = int(os.environ.get("FAULTS_CROWD") or 4000)
 OVER_S = 12.0
 """By default: gateway.drain_s without the time of the last endings."""
+TOGETHER = 3
+"""At most so many times their even share may go in a second: the machine is busy."""
 AT_ONCE = 50
 READ_S = 60.0
 FORCED = 130
@@ -141,8 +143,9 @@ async def test_a_gateway_that_is_told_to_end_lets_everybody_go(ground: Cluster, 
         assert code == 0
         assert {sitter.code for sitter, _ in sitters} == {CLOSE_DRAIN}
         assert {sitter.node for sitter, _ in sitters} == {"gateway2"}
-        # Evenly: none before the slice of time that is its own.
+        # Evenly: none before the slice of time that is its own, and never many together, by when they were read here.
         assert all(at >= OVER_S * number / (len(gone) + load_size) for number, at in enumerate(gone))
+        assert max(per_second.values()) <= TOGETHER * len(gone) / OVER_S
         await load.until_acked(50, within_s=30)
         # Told twice a gateway does not wait, though there is another one.
         await ending.start()

@@ -88,7 +88,7 @@ async def test_connections_go_one_after_the_other_while_the_rest_is_served(dsn: 
             assert (await users[0].post(group, "over HTTP"))[0] == 201
             gone = sorted([await end - began for end in ends])
             await draining
-            # Evenly: none before the slice of time that is its own.
+            # None before the slice of time that is its own; that it is not after it either shows tests/unit/test_drain_times.py.
             assert all(at >= over_s * number / count for number, at in enumerate(gone))
             assert not server.hubs[0].connections
             metrics = parts_of(server).metrics.registry
