@@ -73,6 +73,9 @@ class Metrics:
         )
 
         self.cluster_nodes = Gauge("im_cluster_nodes", "Gateways on the ring, as this process knows it", registry=r)
+        self.cluster_ring = Gauge(
+            "im_cluster_ring", "A number that processes have in common when they know the same ring", registry=r
+        )
         self.registry_age_seconds = Gauge(
             "im_registry_age_seconds", "Since the registry was seen; 0 without one", registry=r
         )

@@ -198,6 +198,7 @@ class Membership:
         self._deserted = False
         if up != self.ring.nodes:
             old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes, self.ring)
+            self._metrics.cluster_ring.set(self.ring.fingerprint())
             log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
             for listener in self._listeners:
                 listener(old, self.ring)

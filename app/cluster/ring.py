@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
+from zlib import crc32
 
 from app.cluster.base import Node
 
@@ -57,6 +58,11 @@ class Ring:
             clockwise = map(owners.__getitem__, chain(islice(points, start, None), points))
             return self.nodes[next(node_id for node_id in clockwise if node_id != without)]
         return self.nodes[owners[points[start]]]
+
+    def fingerprint(self) -> int:
+        """32 bits that are the same for the same processes with the same weights; other ones even where only a process was replaced."""
+        nodes = (f"{node.node_id} {node.boot_id} {node.weight}\n" for _, node in sorted(self.nodes.items()))
+        return crc32("".join(nodes).encode())
 
     def shares(self) -> Mapping[str, float]:
         """Which part of all users each node has, by node id; together 1."""

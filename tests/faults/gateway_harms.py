@@ -3,19 +3,28 @@
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
+from app.cluster.base import Registry
+from app.cluster.etcd_registry import EtcdRegistry
+from app.cluster.redis_registry import RedisRegistry
+from app.errors import Busy
+from app.settings import load as load_settings
+from app.storage.redis import connect
 from local.node import READY_S, Node
 from tests.faults.conftest import PATIENCE
 from tests.faults.harms import BACK_S, DRAINED_S, GRACE_S, RECOVERED_S, Ground, Harm, empty_redis, kill_gateway
 from tests.faults.member import Member
 
 AGREED_S = 3.0 * PATIENCE
-"""From the first process that knows of a change to the last one."""
+"""From a change to the last process that knows of it."""
+TOLD_S = 1.0 * PATIENCE
+"""From a change until every api sends people where they belong now."""
 NOTICED_S = 10.0 * PATIENCE
 """A lease has to end before anybody knows."""
 MOVED_BEYOND = 0.05
@@ -45,33 +54,41 @@ async def kill(ground: Ground) -> float:
 async def come_flap_and_go(ground: Ground) -> float:
     """A fifth gateway comes, is killed and started again at once, and leaves; returns the longest time until all agreed.
 
-    Each time at most its share of the users is told another place, and they go there.
+    Each time at most its share of the users is told another place, is asked by a gateway to move, and they go there.
     """
-    spare, longest = ground.cluster.nodes[SPARE], 0.0
+    spare, others = ground.cluster.nodes[SPARE], _running(ground)
     await ground.busy()
-    share = 1 / (len(_running(ground)) + 1)
+    share = 1 / (len(others) + 1)
 
-    before = await _places(ground)
+    before, old, moved = await _places(ground), await _until_agreed(ground, others), await _moved(ground)
     await spare.launch()
-    longest = max(longest, await _until_agreed(ground, _running(ground), READY_S))
+    came = await _until_agreed(ground, [*others, spare], READY_S, other_than=old.ring)
     await spare.until_ready()
     after = await _places(ground)
-    _moved_at_most(before, after, share)
+    _at_most(share, _differ(before, after), "are told another place")
     assert {after[user] for user in after if after[user] != before[user]} == {SPARE}
     await _until_settled(ground, SPARE, share)
+    _at_most(share, (await _moved(ground) - moved) / len(ground.load.members), "were moved to it")
 
+    moved = await _moved(ground, others)
     await spare.kill()
     await spare.start()
-    longest = max(longest, await _until_agreed(ground, _running(ground)))
+    # As many as before: that it is another process shows that it was noticed.
+    flapped = await _until_agreed(ground, [*others, spare], other_than=came.ring)
     await ground.load.until_online(BACK_S)
     assert await _places(ground) == after
 
-    await spare.stop()
-    longest = max(longest, await _until_agreed(ground, _running(ground)))
+    told = time.monotonic()
+    spare.signal(signal.SIGTERM)
+    gone = await _until_agreed(ground, others, other_than=flapped.ring, since=told)
+    assert gone.ring == old.ring
     assert await _places(ground) == before
+    code = await spare.ended(GRACE_S)
+    assert code == 0, f"exit code {code}: {spare.tail()}"
     await ground.load.until_online(BACK_S)
+    _at_most(share, (await _moved(ground, others) - moved) / len(ground.load.members), "were moved to and fro")
     await ground.answered(RECOVERED_S)
-    return longest
+    return max(came.took_s, flapped.took_s, gone.took_s)
 
 
 async def restart_all(ground: Ground) -> float:
@@ -97,6 +114,7 @@ async def cut_off(ground: Ground) -> float:
     node = ground.cluster.nodes[CUT]
     await _until_settled(ground, CUT, 1 / len(_running(ground)))
     await ground.busy()
+    ring = (await _until_agreed(ground, _running(ground))).ring
     there = [member for member in ground.load.members if member.node == CUT]
     for cable in ground.cables:
         cable.cut()
@@ -113,7 +131,7 @@ async def cut_off(ground: Ground) -> float:
         for cable in ground.cables:
             cable.mend()
     await node.until_ready()
-    await _until_agreed(ground, _running(ground))
+    assert (await _until_agreed(ground, _running(ground))).ring == ring
     await ground.answered(RECOVERED_S)
     return took_s
 
@@ -121,7 +139,11 @@ async def cut_off(ground: Ground) -> float:
 async def empty_registry(ground: Ground) -> float:
     """The registry starts with nothing in it; nobody is disconnected, and every place stays; returns when all had registered again."""
     await ground.busy()
-    before, connects = await _places(ground), ground.load.tally.connects
+    before, connects, old = (
+        await _places(ground),
+        ground.load.tally.connects,
+        await _until_agreed(ground, _running(ground)),
+    )
     since = time.monotonic()
     if ground.cluster.etcd is not None:
         await asyncio.to_thread(ground.cluster.etcd.forget)
@@ -129,8 +151,9 @@ async def empty_registry(ground: Ground) -> float:
         await ground.answered(RECOVERED_S)
     else:
         await empty_redis(ground)
-    await _until_agreed(ground, _running(ground))
+    await _until_registered(ground)
     took_s = time.monotonic() - since
+    assert (await _until_agreed(ground, _running(ground))).ring == old.ring
     assert await _places(ground) == before
     assert ground.load.tally.connects == connects, "somebody had to connect again"
     return took_s
@@ -177,21 +200,71 @@ def _running(ground: Ground) -> list[Node]:
     return [node for node in ground.cluster.of_role("gateway") if node.running]
 
 
-async def _until_agreed(ground: Ground, gateways: list[Node], within_s: float = NOTICED_S) -> float:
-    """Wait until every process counts these gateways; the seconds from the first one to the last."""
-    names, first = {node.name for node in gateways}, 0.0
-    nodes = [*gateways, *ground.cluster.of_role("api")]
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http, asyncio.timeout(within_s):
-        while True:
-            agree = [await _gauge(http, node, "im_cluster_nodes") == len(names) for node in nodes]
-            if any(agree) and not first:
-                first = time.monotonic()
-            if all(agree):
-                break
-            await asyncio.sleep(LOOK_S)
-    took_s = time.monotonic() - first
-    assert took_s <= AGREED_S, f"{took_s:.1f} s from the first process that knew of {names} to the last"
-    return took_s
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """Every process has the same ring."""
+
+    ring: str
+    took_s: float
+    """From the change to the last of them."""
+
+
+async def _until_agreed(
+    ground: Ground,
+    gateways: Sequence[Node],
+    within_s: float = NOTICED_S,
+    *,
+    other_than: str = "",
+    since: float | None = None,
+) -> Agreed:
+    """Wait until these gateways and every api have one ring of so many gateways, which is not `other_than`.
+
+    The change was at `since`; None: when the first of them knew, and nobody before it could.
+    """
+    apis = ground.cluster.of_role("api")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+
+        async def learned(node: Node) -> tuple[str, float, float]:
+            """Its ring, and between which times it learned of it."""
+            asked = time.monotonic()
+            while True:
+                answer = await _metrics(http, node)
+                ring = answer.get("im_cluster_ring", "")
+                if ring != other_than and float(answer.get("im_cluster_nodes", -1)) == len(gateways):
+                    return ring, asked, time.monotonic()
+                asked = time.monotonic()
+                await asyncio.sleep(LOOK_S)
+
+        async with asyncio.timeout(within_s):
+            found = await asyncio.gather(*map(learned, [*apis, *gateways]))
+    began = min(asked for _, asked, _ in found) if since is None else since
+    took_s, told_s = (max(at for _, _, at in some) - began for some in (found, found[: len(apis)]))
+    names, rings = [node.name for node in gateways], {ring for ring, _, _ in found}
+    assert len(rings) == 1, f"different rings of {names}: {found}"
+    assert took_s <= AGREED_S, f"{took_s:.1f} s until everybody knew of {names}"
+    assert told_s <= TOLD_S, f"{told_s:.1f} s until the apis knew of {names}"
+    return Agreed(rings.pop(), took_s)
+
+
+async def _until_registered(ground: Ground) -> None:
+    """Wait until the registry itself names all that run: they know each other without it for a while."""
+    url, etcd = ground.cluster.stores.redis_url, ground.cluster.etcd
+    settings = load_settings({} if etcd is None else {"etcd": {"endpoints": [etcd.address]}})
+    lease_s, timeout_s = settings.cluster.lease_s, settings.cluster.timeout_s
+    registry: Registry = EtcdRegistry(settings.etcd, lease_s=lease_s, timeout_s=timeout_s)
+    if etcd is None:
+        redis = connect(url, pool_max=1, connect_timeout_s=timeout_s, command_timeout_s=timeout_s)
+        registry = RedisRegistry(redis, lease_s=lease_s, timeout_s=timeout_s)
+    names: set[str] = set()
+    try:
+        async with asyncio.timeout(DRAINED_S):
+            await registry.start()
+            while names != {node.name for node in _running(ground)}:
+                with suppress(Busy):
+                    names = {node.node_id for node in (await registry.read()).nodes}
+                await asyncio.sleep(LOOK_S)
+    finally:
+        await registry.stop()
 
 
 async def _until_settled(ground: Ground, name: str, share: float) -> None:
@@ -203,16 +276,22 @@ async def _until_settled(ground: Ground, name: str, share: float) -> None:
     await ground.load.until_online(BACK_S)
 
 
-async def _gauge(http: aiohttp.ClientSession, node: Node, name: str) -> float:
-    """A metric without labels; -1 when the process does not answer."""
+async def _metrics(http: aiohttp.ClientSession, node: Node) -> Mapping[str, str]:
+    """Values by name with labels; none when the process does not answer."""
     try:
         async with http.get(f"{node.url}/metrics") as answer:
             text = await answer.text()
     except (aiohttp.ClientError, TimeoutError):
-        return -1
-    return next(
-        (family.samples[0].value for family in text_string_to_metric_families(text) if family.name == name), -1.0
-    )
+        return {}
+    return dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+
+
+async def _moved(ground: Ground, gateways: Sequence[Node] = ()) -> float:
+    """How many connections these gateways, or all that run, have asked to go because the ring changed, since they were started."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+        answers = [await _metrics(http, node) for node in gateways or _running(ground)]
+    assert all(answers), "a gateway does not answer"
+    return sum(float(answer.get('im_connections_drained_total{cause="ring"}', 0)) for answer in answers)
 
 
 async def _places(ground: Ground) -> dict[int, str]:
@@ -227,9 +306,12 @@ async def _places(ground: Ground) -> dict[int, str]:
     return dict(zip((member.user_id for member in asked), await asyncio.gather(*map(place, asked)), strict=True))
 
 
-def _moved_at_most(before: Mapping[int, str], after: Mapping[int, str], share: float) -> None:
-    moved = sum(before[user] != after[user] for user in before) / len(before)
-    assert moved <= share + MOVED_BEYOND, f"{moved:.0%} of the users move, at most {share + MOVED_BEYOND:.0%} should"
+def _differ(before: Mapping[int, str], after: Mapping[int, str]) -> float:
+    return sum(before[user] != after[user] for user in before) / len(before)
+
+
+def _at_most(share: float, part: float, what: str) -> None:
+    assert part <= share + MOVED_BEYOND, f"{part:.0%} of the users {what}, at most {share + MOVED_BEYOND:.0%} should"
 
 
 GATEWAY_HARMS: Mapping[str, Harm] = {

@@ -148,6 +148,11 @@ async def test_a_gateway_is_on_the_ring_as_soon_as_it_has_started() -> None:
     assert gateway.accepts()
     assert gateway.changes == [("", "b"), ("b", "ab")]
     assert gateway.gauge("im_cluster_nodes") == 2
+    first = gateway.gauge("im_cluster_ring")
+    gateway.registry.others = [node("b", "another")]
+    await gateway.steps(over_s=1)
+    assert gateway.gauge("im_cluster_nodes") == 2
+    assert gateway.gauge("im_cluster_ring") not in (0, first)
 
 
 async def test_an_api_knows_the_gateways_and_registers_nothing() -> None:
