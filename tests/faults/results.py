@@ -1,9 +1,11 @@
 """What the full form found, one file for each row and broker, so that a run cut short goes on where it was; and the report of all of them.
 
-`python -m tests.faults.results` writes docs/faults-report.md from what is there.
+`FAULTS=full python -m tests.faults.results` writes docs/faults-report.md from what is there.
 """
 
 import json
+import re
+import shutil
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.settings import ROOT
+from tests.faults.conftest import FULL
 from tests.faults.gateway_harms import GATEWAY_HARMS
 from tests.faults.harms import HARMS, OUTAGE_S, Harm
 
 FOLDER = ROOT / ".data" / "faults"
 REPORT = ROOT / "docs" / "faults-report.md"
 OUTAGE = OUTAGE_S[0]
+FAILED = re.compile(r"(?P<seed>\d+)(-(?P<commit>\w+\+?))?\.jsonl")
+"""The end of a name in the folder of failures."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Result:
     @property
     def file(self) -> Path:
         """Where it is kept."""
-        return FOLDER / self.broker / f"{self.row.replace(' ', '-')}.json"
+        return FOLDER / self.broker / f"{_slug(self.row)}.json"
 
     def keep(self) -> None:
         """Write it."""
@@ -76,10 +81,38 @@ class Result:
         self.file.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A try of a row that failed, and whose history is kept; the commit is empty where it was not noted."""
+
+    row: str
+    seed: int
+    commit: str
+
+
+def failures(stage: str) -> Iterator[Failure]:
+    """The failed tries of a stage, in the order of its harms."""
+    for row in STAGES[stage].harms:
+        for file in sorted((FOLDER / "failed").glob(f"{stage}-{_slug(row)}-*.jsonl")):
+            if found := FAILED.fullmatch(file.name.removeprefix(f"{stage}-{_slug(row)}-")):
+                yield Failure(row, int(found["seed"]), found["commit"] or "")
+
+
+def keep_failure(history: Path, stage: str, row: str, seed: int) -> None:
+    """Keep the history of a try that failed."""
+    if history.exists():
+        (FOLDER / "failed").mkdir(parents=True, exist_ok=True)
+        shutil.copy(history, FOLDER / "failed" / f"{stage}-{_slug(row)}-{seed}-{current_commit()}.jsonl")
+
+
+def _slug(row: str) -> str:
+    return row.replace(" ", "-")
+
+
 def kept(stage: str) -> Iterator[Result]:
     """The results of a stage, in the order of its harms."""
     for row in STAGES[stage].harms:
-        file = FOLDER / stage / f"{row.replace(' ', '-')}.json"
+        file = FOLDER / stage / f"{_slug(row)}.json"
         if file.exists():
             yield Result(**json.loads(file.read_text()))
 
@@ -92,11 +125,18 @@ def current_commit() -> str:
     return (commit.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
 
 
+def dated(commit: str) -> str:
+    """With its day, where this repository knows it."""
+    git = ["git", "-C", str(ROOT), "show", "--no-patch", "--format=%cs", commit.removesuffix("+")]
+    day = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{commit}, {day}" if day else commit
+
+
 def table(results: Sequence[Result]) -> str:
     """Markdown rows of one stage."""
     lines = [
-        "| harm | times | anomalies | recovered after, median / longest | limit | acked | sent again | seed |",
-        "|---|---|---|---|---|---|---|---|",
+        "| harm | times | anomalies | recovered after, median / longest | limit | acked | sent again | seed | commit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         harm = STAGES[r.broker].harms[r.row]
@@ -107,28 +147,30 @@ def table(results: Sequence[Result]) -> str:
             if harm.away_s[0] == OUTAGE
             else []
         )
-        notes += (
-            [f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most"] if r.shed else []
-        )
+        if r.shed:
+            notes.append(f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most")
         note = f" ({'; '.join(notes)})" if notes else ""
         lines.append(
             f"| {r.row}{note} | {len(r.times)} | 0 | {median:.1f} / {longest:.1f} s | {harm.limit_s:g} s |"
-            f" {r.acked:,} | {r.resent:,} | {r.seed} |"
+            f" {r.acked:,} | {r.resent:,} | {r.seed} | {dated(r.commit)} |"
         )
     return "\n".join(lines)
 
 
 HEAD = """# Faults in a cluster: the report
 
-Made by `python -m tests.faults.results` from full runs on a machine with 2 cores that ran everything, PostgreSQL, Valkey and the load
-included. For the brokers: one api, two gateways, three consumers, Kafka where it is tried, and 200 members in 20 groups who write 500
-messages a second in all. For the gateways: one api, four gateways and a fifth that comes and goes, one consumer, Redis Streams, Nginx with
-TLS before everything, and 4,000 members in 400 groups who write 50 messages a second; 8,000 where everybody comes back at once.
+Made by `FAULTS=full python -m tests.faults.results` from full runs on a machine with 2 cores that ran everything, PostgreSQL, Valkey and
+the load included. For the brokers: one api, two gateways, three consumers, Kafka where it is tried, and 200 members in 20 groups who write
+500 messages a second in all. For the gateways: one api, four gateways and a fifth that comes and goes, one consumer, Redis Streams, Nginx
+with TLS before everything, and 4,000 members in 400 groups who write 50 messages a second; 8,000 where everybody comes back at once.
 [Faults](faults.md) explains load, checker and anomalies; `FAULTS_SEED=…` beside the command repeats a run.
 
 A row is here only if nobody lost, doubled, reordered or missed anything: lost, duplicate, reorder, divergent, gap, phantom, aborted and
 unseen all 0, and every member's push, pull and final history agree. Unless a row says otherwise, the time is that from the harm (or, for
 what was frozen, its end) until every message that waited at that moment was answered.
+
+A row stays until it is done again, so each names the commit it was done with. Tries that failed are named below their table as long as
+their histories are kept; the cause may be the product, the test or the machine.
 """
 
 
@@ -138,18 +180,24 @@ def write_report() -> None:
     for name, stage in STAGES.items():
         results = list(kept(name))
         if results:
-            commits = ", ".join(dict.fromkeys(r.commit for r in results))
             minutes = sum(r.lasted_s for r in results) / 60
             events = sum(r.events for r in results)
             done = {result.row for result in results}
             left = [row for row in stage.harms if row not in done]
             missing = f"\n**Not run yet:** {', '.join(left)}.\n" if left else ""
+            failed = ", ".join(
+                f"{each.row} (seed {each.seed}{each.commit and ', commit ' + dated(each.commit)})"
+                for each in failures(name)
+            )
+            missing += f"\n**Tries that failed and were kept:** {failed}.\n" if failed else ""
             parts.append(
-                f"## {stage.title}\n\n`{stage.command}`, commit {commits}; {minutes:.0f} minutes; {events:,} recorded events."
+                f"## {stage.title}\n\n`{stage.command}`; {minutes:.0f} minutes; {events:,} recorded events."
                 f"\n\n{table(results)}\n{missing}"
             )
     REPORT.write_text("\n".join(parts))
 
 
 if __name__ == "__main__":
+    if not FULL:
+        raise SystemExit("FAULTS=full is missing: these would be the limits of the short form")
     write_report()

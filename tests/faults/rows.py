@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -17,7 +16,7 @@ from tests.cable import Cable
 from tests.faults.conftest import FULL, Trial
 from tests.faults.harms import Ground, Harm
 from tests.faults.load import Load
-from tests.faults.results import FOLDER, Result, current_commit, kept
+from tests.faults.results import FOLDER, Result, current_commit, keep_failure, kept
 
 ROW_S = 1800
 log = logging.getLogger("faults")
@@ -58,7 +57,7 @@ async def do_row(
         async with loading as load:
             took, grown_mb = await do(harm, cluster, load, trial, row=row, times=harm.full, cables=cables)
     except BaseException:
-        await asyncio.to_thread(_keep_failure, trial.history, stage, row, trial.seed)
+        await asyncio.to_thread(keep_failure, trial.history, stage, row, trial.seed)
         raise
     tally = load.tally
     events = await asyncio.to_thread(_lines, trial.history)
@@ -85,9 +84,3 @@ async def do_row(
 def _lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for _ in file)
-
-
-def _keep_failure(history: Path, stage: str, row: str, seed: int) -> None:
-    if history.exists():
-        (FOLDER / "failed").mkdir(parents=True, exist_ok=True)
-        shutil.copy(history, FOLDER / "failed" / f"{stage}-{row.replace(' ', '-')}-{seed}.jsonl")
