@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.settings import ROOT
 from tests.faults.conftest import FULL
-from tests.faults.gateway_harms import GATEWAY_HARMS
+from tests.faults.gateway_harms import GATEWAY_HARMS, RUSH_ROW, USUAL_RUSH_ROW
 from tests.faults.harms import HARMS, OUTAGE_S, Harm
 
 FOLDER = ROOT / ".data" / "faults"
@@ -147,7 +147,7 @@ def table(results: Sequence[Result]) -> str:
             if harm.away_s[0] == OUTAGE
             else []
         )
-        if r.shed:
+        if r.shed or r.row in (RUSH_ROW, USUAL_RUSH_ROW):
             notes.append(f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most")
         note = f" ({'; '.join(notes)})" if notes else ""
         lines.append(
