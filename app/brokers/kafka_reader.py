@@ -136,8 +136,8 @@ class KafkaSubscription(Subscription):
         await self._move({partition: positions[partition] + 1 for partition in mine})
         for partition, owned in mine.items():
             owned.committed = positions[partition] + 1
-        # The next batch may be in work.
-        if all(owned.committed == owned.handed_out for owned in self._owned.values()):
+        # The next batch may be in work; so may the listener, as long as nothing is owned.
+        if self._owned and all(owned.committed == owned.handed_out for owned in self._owned.values()):
             self._at_rest.set()
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import pytest
 from aiokafka import TopicPartition
@@ -262,6 +262,37 @@ async def test_a_batch_that_takes_longer_than_a_rebalance_may_goes_to_the_next_o
         reader.cancel()
     await asyncio.wait(readers)
     await second.close()
+
+
+class Asked(Ownership):
+    """Takes its time to answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def on_assigned(self, partitions: Sequence[int], fresh: Collection[int]) -> None:
+        self.asked.set()
+        await self.answers.wait()
+        await super().on_assigned(partitions, fresh)
+
+
+async def test_a_late_commit_lets_no_rebalance_pass_while_the_listener_is_told(broker: KafkaBroker) -> None:
+    ownership = Asked()
+    subscription = await broker.subscribe(ownership)
+    assert isinstance(subscription, KafkaSubscription)
+    fetch = asyncio.ensure_future(subscription.fetch(1))
+    async with asyncio.timeout(20):
+        await ownership.asked.wait()
+        revoking = asyncio.ensure_future(subscription.on_revoking())
+        await subscription.commit({0: 0})
+        await asyncio.wait({revoking}, timeout=0.2)
+        assert not revoking.done()
+        ownership.answers.set()
+        await revoking
+    fetch.cancel()
+    await asyncio.wait({fetch})
+    await subscription.close()
 
 
 async def test_a_topic_that_was_made_again_is_fresh(options: Kafka, server: KafkaServer) -> None:
