@@ -55,8 +55,8 @@ class Subscription(ABC):
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Everything up to and including these offsets, by partition, is done and will not come again.
 
-        Partitions that went meanwhile are left alone: their next owner gets what was not committed. Raises Busy while the broker is
-        away: call again.
+        Partitions that went meanwhile are left alone, though they may have come back: their owner gets what was not committed.
+        Raises Busy while the broker is away: call again.
         """
 
     @abstractmethod

@@ -152,10 +152,10 @@ class MemorySubscription(Subscription):
         self._broker.wake_readers()
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Forget records up to these offsets."""
+        """Forget records up to these offsets, but none that was not handed out since its partition was taken."""
         for partition, offset in positions.items():
             log = self._broker.logs[partition]
-            while log.owner is self and log.records and log.records[0].offset <= offset:
+            while log.owner is self and log.handed_out and log.records[0].offset <= offset:
                 log.records.popleft()
                 log.handed_out -= 1
                 self._broker.depth -= 1

@@ -38,6 +38,8 @@ class StreamsSubscription(Subscription):
         self._partition_of = {stream_key(partition).encode(): partition for partition in range(partitions)}
         self._cursors: dict[int, int] = {}
         """The last offset handed out, by partition owned; whose turn is next stands first."""
+        self._taken_at: dict[int, int] = {}
+        """The position when it was taken, by partition."""
         self._changed = asyncio.Event()
         self._waiting: asyncio.Timeout | None = None
         self._task: asyncio.Task[None] | None = None
@@ -72,8 +74,10 @@ class StreamsSubscription(Subscription):
                 return records
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Move positions of partitions that are owned here and in Redis."""
-        owned = {partition: offset for partition, offset in positions.items() if partition in self._cursors}
+        """Move positions of partitions that are owned here and in Redis, to what was handed out since they were taken."""
+        owned = {
+            p: at for p, at in positions.items() if p in self._cursors and self._taken_at[p] < at <= self._cursors[p]
+        }
         if owned:
             self._drop(await self._leases.commit(owned))
 
@@ -111,7 +115,8 @@ class StreamsSubscription(Subscription):
         finally:
             if gone := [partition for partition in taken if partition not in confirmed]:
                 self._listener.on_revoked(gone)
-        self._cursors |= {partition: taken[partition] or 0 for partition in confirmed}
+        self._taken_at |= {partition: taken[partition] or 0 for partition in confirmed}
+        self._cursors |= {partition: self._taken_at[partition] for partition in confirmed}
 
     def _on_renewed(self) -> None:
         """Told after each renewal, and each that failed."""
