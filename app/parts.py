@@ -219,7 +219,8 @@ class Parts:
         # Through a proxy by its name: an address leads to one gateway.
         url = o.public_ws_url or f"{self.settings.ws_url}/{self.node_id}"
         address = "" if server is None else server.address
-        return Node(self.node_id, self.boot_id, url, address, o.weight, "up", __version__)
+        points = self.settings.cluster.virtual_nodes
+        return Node(self.node_id, self.boot_id, url, address, o.weight, "up", __version__, points)
 
     @cached_property
     def membership(self) -> Membership | None:

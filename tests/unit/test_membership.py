@@ -1,6 +1,7 @@
 """What a process does while its registry comes and goes: a registry that does as it is told, and a clock that is set."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -177,6 +178,12 @@ async def test_the_last_gateways_are_remembered(left: list[Node], caplog: pytest
     api.registry.others = [node("c")]
     await api.steps(over_s=1)
     assert api.changes == [("", "bc"), ("bc", "c")]
+
+
+async def test_rings_that_differ_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    same, other = (replace(node(name), virtual_nodes=points) for name, points in (("b", 8), ("c", 16)))
+    await (await Process(None, [node("a"), same, other]).started()).steps(over_s=5)
+    assert caplog.text.count("virtual_nodes_differ") == caplog.text.count("'others': {'c': 16}") == 1
 
 
 async def test_listeners_hear_of_changes_only() -> None:
