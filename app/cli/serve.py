@@ -54,6 +54,15 @@ class Stop:
         log.error("process_failed", part=what)
         self._end(EXIT_FAILED)
 
+    async def clean_up(self, runner: web.AppRunner, timeout_s: float) -> None:
+        """End what `runner` serves. What takes longer is cut, and the end is a failure: something may not have been written."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await runner.cleanup()
+        except TimeoutError:
+            log.error("shutdown_deadline_passed", timeout_s=timeout_s)
+            self.exit_code = EXIT_FAILED
+
     def _end(self, exit_code: int) -> None:
         """Whoever ends already goes on with that: to be cancelled again would skip a step of it."""
         if self.exit_code is None:
@@ -91,7 +100,7 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         if settings.metrics.port:
             # First to open and last to close: an orchestrator can ask what we are waiting for.
             private = stack.enter_context(bind(settings.metrics.host, settings.metrics.port, "IM_METRICS"))
-            await _listen(stack, Health(readiness, metrics).private_app(), private, settings, "IM_METRICS")
+            await _listen(stack, Health(readiness, metrics).private_app(), private, settings, "IM_METRICS", stop)
         http = settings.http.model_copy(update={"port": public.getsockname()[1]})
         settings = settings.model_copy(update={"http": http})
 
@@ -102,7 +111,7 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
         settings = await stack.enter_async_context(open_stores(settings, step))
         step("Starting the application …")
         app = build_app(settings, stop=stop.on_failure, readiness=readiness, metrics=metrics)
-        await _listen(stack, app, public, settings, "IM_HTTP")
+        await _listen(stack, app, public, settings, "IM_HTTP", stop)
         stack.push_async_callback(_drain, app, stop)
         _settle_collector(settings.collector)
         address = public_url(settings.http)
@@ -120,7 +129,7 @@ def _settle_collector(collector: Collector) -> None:
 
 
 async def _listen(
-    stack: AsyncExitStack, app: web.Application, listener: socket.socket, settings: Settings, variables: str
+    stack: AsyncExitStack, app: web.Application, listener: socket.socket, settings: Settings, variables: str, stop: Stop
 ) -> None:
     """Start `app` and let it answer on `listener`; the end of both is put on the stack."""
     http = settings.http
@@ -132,7 +141,7 @@ async def _listen(
         keepalive_timeout=http.keepalive_timeout_s,
         shutdown_timeout=http.shutdown_timeout_s * HANDLER_SHARE,
     )
-    stack.push_async_callback(_clean_up, runner, http.shutdown_timeout_s)
+    stack.push_async_callback(stop.clean_up, runner, http.shutdown_timeout_s)
     with explained():
         await runner.setup()
     if runner.server is None:
@@ -150,14 +159,6 @@ async def _drain(app: web.Application, stop: Stop) -> None:
     """While everything is still served; but what is half dead does not get better by waiting."""
     if stop.exit_code == 0:
         await drain(app)
-
-
-async def _clean_up(runner: web.AppRunner, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await runner.cleanup()
-    except TimeoutError:
-        log.error("shutdown_deadline_passed", timeout_s=timeout_s)
 
 
 def _hints(settings: Settings, address: str) -> dict[str, str]:
