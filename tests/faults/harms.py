@@ -141,7 +141,7 @@ async def end_gateway(ground: Ground) -> float:
 async def empty_redis(ground: Ground) -> float:
     """Valkey dies and comes back with nothing in it: counters, caches, leases, and with Redis Streams the log."""
     await ground.busy()
-    _store(ground.cluster, "valkey-server").kill()
+    store(ground.cluster, "valkey-server").kill()
     # What was in an emptied log is sent again after messages.send_timeout_s.
     return await ground.answered(DRAINED_S)
 
@@ -158,7 +158,7 @@ async def freeze_postgres(ground: Ground) -> float:
 
 async def _away(ground: Ground, program: str) -> float:
     await ground.busy()
-    main = _store(ground.cluster, program)
+    main = store(ground.cluster, program)
     processes = [main, *main.children(recursive=True)]
     freeze(processes)
     try:
@@ -323,7 +323,7 @@ async def _ages(load: Load) -> AsyncIterator[list[float]]:
         await asyncio.wait({looking})
 
 
-def _store(cluster: Cluster, program: str) -> psutil.Process:
+def store(cluster: Cluster, program: str) -> psutil.Process:
     """The store of the cluster that has this program; other tests of this process have theirs elsewhere."""
     for child in psutil.Process().children(recursive=True):
         if child.name() == program and Path(child.cwd()).is_relative_to(cluster.folder):
