@@ -56,7 +56,9 @@ class Metrics:
         self.messages_delivered = Counter(
             "im_messages_delivered", "Messages written to sockets, one per receiver", registry=r
         )
-        self.dead_letters = Counter("im_dead_letters", "Sends put aside as dead letters", registry=r)
+        self.dead_letters = Counter(
+            "im_dead_letters", "Sends put aside as dead letters, each try of their senders", registry=r
+        )
         self.dead_letters_waiting = Gauge(
             "im_dead_letters_waiting", "Dead letters that nobody replayed or dropped, at the last look", registry=r
         )

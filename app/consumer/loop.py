@@ -221,7 +221,7 @@ class Consumer:
 
     async def _put_aside(self, record: Record, sends: Sequence[Send], reason: BaseException) -> Committed:
         # Only the kind of failure: the message of a driver may quote the text.
-        await self._dead_letters.add(self._broker.name, record, type(reason).__name__)
+        await self._dead_letters.add(self._broker.name, record, sends[0] if sends else None, type(reason).__name__)
         self._metrics.dead_letters.inc()
         error = Internal("the message could not be stored and was put aside for the operator")
         return Committed([Outcome(send, error=error) for send in sends], {}, {})

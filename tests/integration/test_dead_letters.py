@@ -153,6 +153,20 @@ async def test_a_send_that_was_stored_meanwhile_is_a_repeat(dsn: str, redis_url:
         assert await bodies(ann, group) == ["poison 0"]
 
 
+async def test_a_send_that_is_tried_again_and_again_is_put_aside_once(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url, **QUICK)) as server:
+        ann = await server.user()
+        group, client_msg_id = await ann.group(), an_id()
+        async with ann.socket() as a, poisoned(dsn):
+            for body, its_id in [("poison", client_msg_id)] * 3 + [
+                ("poison", an_id()),
+                ("other poison", client_msg_id),
+            ]:
+                answer = await a.send(group, body, its_id)
+                assert (answer["code"], answer["outcome"]) == ("internal", "unknown")
+        assert len(await table(server).page(0, 10)) == 3
+
+
 async def test_a_sender_who_tries_again_after_the_replay_gets_its_answer(dsn: str, redis_url: str) -> None:
     async with serving(settings_for(dsn, redis_url, **QUICK)) as server:
         ann = await server.user()
