@@ -60,8 +60,9 @@ class Ring:
         return self.nodes[owners[points[start]]]
 
     def fingerprint(self) -> int:
-        """32 bits that are the same for the same processes with the same weights; other ones even where only a process was replaced."""
-        nodes = (f"{node.node_id} {node.boot_id} {node.weight}\n" for _, node in sorted(self.nodes.items()))
+        """32 bits that are the same for the same processes with as many points; other ones even where only a process was replaced."""
+        sizes = sorted(self.circle.sizes.items())
+        nodes = (f"{node_id} {self.nodes[node_id].boot_id} {size}\n" for node_id, size in sizes)
         return crc32("".join(nodes).encode())
 
     def shares(self) -> Mapping[str, float]:

@@ -142,7 +142,7 @@ def test_a_node_that_changed_otherwise_is_the_new_one_on_the_old_ring() -> None:
     assert {each.boot_id for user in USERS if (each := new.node_of(user)) and each.node_id == "a"} == {"another"}
 
 
-def test_rings_have_the_same_number_where_nodes_processes_and_weights_are_the_same() -> None:
+def test_rings_have_the_same_number_where_processes_and_points_are_the_same() -> None:
     nodes = [node("a"), node("b", "second", weight=2)]
     number = ring(*nodes).fingerprint()
     assert ring(*reversed(nodes), node("c", state="draining")).fingerprint() == number
@@ -152,6 +152,7 @@ def test_rings_have_the_same_number_where_nodes_processes_and_weights_are_the_sa
         ring(node("a"), node("b", "second", weight=3)),
         ring(node("a"), node("c", "second", weight=2)),
         ring(*nodes, node("c")),
+        Ring(nodes, POINTS // 2),
     ]
     assert number not in {other.fingerprint() for other in others}
     assert number < 1 << 32
