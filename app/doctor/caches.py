@@ -27,7 +27,7 @@ class HotCaches(Check):
         self._looked_at = 0
 
     async def look(self, groups: Sequence[int]) -> Looked:
-        """A batch or a replay writes its part of the cache after its commit, and two of them in any order: a hole may be passing."""
+        """Looked at again: a failover that lost messages has their numbers given anew, and the new ones are cached a moment later."""
         self._looked_at = 0
         found = await self._compare(groups)
         looked_at = self._looked_at

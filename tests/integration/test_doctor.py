@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from app.storage.embedded import EmbeddedServers
 from app.storage.postgres import Postgres
 from app.storage.redis import Redis, connect
 from tests.contract.logs import PARTITIONS, kafka_brokers, kafka_options
-from tests.damages import DAMAGES, SEQ, Damage
+from tests.damages import DAMAGES, HOT, SEQ, Damage
 from tests.examining import Sample, examined, made_sample, wrong
 from tests.running import serving, settings_for
 from tests.services import database_like
@@ -117,6 +118,33 @@ async def test_mending_loses_no_message_and_the_group_goes_on(
                 await asyncio.sleep(0.02)
         found = await dan.ok("GET", "/search/messages", q="text 3")
         assert [hit["message"]["seq"] for hit in found["items"]] == [4], "what the index had lost is found again"
+        assert wrong(await examined(parts.postgres, parts.redis)) == {}
+
+
+async def test_a_repeat_from_long_ago_leaves_no_hole_in_the_cache(dsn: str, redis_url: str) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        parts = server.app[PARTS]
+        ann = await server.user()
+        group = await ann.group()
+        ids = [str(uuid.uuid4()) for _ in range(9)]
+
+        async def cached(*seqs: int) -> list[int]:
+            """What is, after these were sent or sent again."""
+            for seq in seqs:
+                _, message = await ann.post(group, f"text {seq}", ids[seq])
+                assert message["seq"] == seq
+            pairs = (await parts.messages.hot.contents([int(group)]))[int(group)]
+            return [int(score) for score, _ in pairs or ()]
+
+        hot = HOT.format(group=group)
+        assert await cached(1, 2, 3, 4) == [1, 2, 3, 4]
+        assert await cached(2) == [1, 2, 3, 4]
+        await parts.redis.delete(hot)
+        assert await cached(5, 6) == [5, 6]
+        assert await cached(2) == [5, 6]
+        await parts.redis.delete(hot)
+        assert await cached(2, 3) == [2, 3]
+        assert await cached(7, 8) == [7, 8]
         assert wrong(await examined(parts.postgres, parts.redis)) == {}
 
 

@@ -8,12 +8,26 @@ from app.storage.redis import ERRORS, UNAVAILABLE, Redis, Script, run_scripts, u
 
 log = structlog.get_logger(__name__)
 
-# Replaces the score: an older copy of a seq (written by a consumer that crashed before publishing) must not stay beside the new one.
+# Messages nearly always follow what is there. Where one does not, it replaces its score: an older copy of a seq (written by a consumer that
+# crashed before publishing) must not stay beside the new one. And what is older than a hole goes: a repeat may be from long ago.
 STORE = Script(
     """
+    local before = tonumber(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or ARGV[3] - 1)
+    local follow = true
     for i = 3, #ARGV, 2 do
-      redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i])
+      follow = follow and before + 1 == tonumber(ARGV[i])
+      before = tonumber(ARGV[i])
+      if not follow then redis.call('ZREMRANGEBYSCORE', KEYS[1], ARGV[i], ARGV[i]) end
       redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+    if not follow then
+      local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+      for i = #all - 2, 2, -2 do
+        if all[i] + 1 ~= tonumber(all[i + 2]) then
+          redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', all[i])
+          break
+        end
+      end
     end
     redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -(tonumber(ARGV[1]) + 1))
     redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -31,7 +45,10 @@ class HotCache:
         self._ttl_s = ttl_s
 
     async def store(self, items: Mapping[int, Sequence[tuple[int, bytes]]]) -> None:
-        """Cache (seq, item) pairs by group, but not in a key that is no ZSET: that goes. Raises redis errors when Redis is away."""
+        """Cache (seq, item) pairs by group, each with rising seq; nothing stays below a hole, and a key that is no ZSET goes.
+
+        Raises redis errors when Redis is away.
+        """
         calls = [
             (STORE, [_key(group)], [self._size, self._ttl_s, *(part for pair in pairs[-self._size :] for part in pair)])
             for group, pairs in items.items()
