@@ -252,6 +252,22 @@ async def test_too_many_searches_are_refused_and_take_no_connections(
         ]
 
 
+async def test_nothing_is_missing_while_the_index_is_forgotten(one: Server, postgres: Postgres) -> None:
+    (ann,) = await one.users(1)
+    await ann.post(await ann.group(), "a word")
+    await indexed(postgres)
+    async with postgres.transaction() as connection:
+        # A search has seen that nothing is left to be indexed, and comes to the blocks.
+        await connection.execute("LOCK TABLE search_block IN ACCESS EXCLUSIVE MODE")
+        search = asyncio.create_task(bodies(ann, "word"))
+        async with asyncio.timeout(20):
+            while not await postgres.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        await connection.execute("DELETE FROM search_progress")
+        await connection.execute("DELETE FROM search_block")
+    assert await search == ["a word"]
+
+
 async def test_who_is_put_out_while_waiting_finds_nothing_said_since(
     dsn: str, redis_url: str, postgres: Postgres
 ) -> None:

@@ -1,13 +1,14 @@
 """SQL of searching: one statement per method."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from asyncpg import BitString, Record
 
 from app.modules.messages.models import to_stored
 from app.modules.search.models import Block, Text
-from app.storage.postgres import Postgres
+from app.storage.postgres import Connection, Postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +26,19 @@ class SearchRepository:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def not_indexed(self, group_ids: Sequence[int], before: int, most: int) -> list[Text]:
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """What is read on it is of one moment."""
+        async with self._postgres.transaction() as connection:
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield connection
+
+    async def not_indexed(
+        self, connection: Connection, group_ids: Sequence[int], before: int, most: int
+    ) -> list[Text]:
         """Messages that the index does not know yet, newest first."""
         return _texts(
-            await self._postgres.fetch(
+            await connection.fetch(
                 """SELECT m.message_id, m.group_id, m.seq, m.body FROM unnest($1::bigint[]) AS g (group_id)
                    JOIN group_seq AS s USING (group_id) LEFT JOIN search_progress AS p USING (group_id)
                    CROSS JOIN LATERAL (
@@ -44,13 +54,19 @@ class SearchRepository:
         )
 
     async def blocks(
-        self, group_ids: Sequence[int], before: int, signature: bytes, bits: Sequence[int], most: int
+        self,
+        connection: Connection,
+        group_ids: Sequence[int],
+        before: int,
+        signature: bytes,
+        bits: Sequence[int],
+        most: int,
     ) -> list[Block]:
         """Blocks that have all bits of the signature, `last_id` falling: those that reach beyond `before`, and at most `most` others.
 
         `bits` are four of the signature's: looking at them in their place spares the others for nearly every block.
         """
-        rows = await self._postgres.fetch(
+        rows = await connection.fetch(
             # OFFSET makes PostgreSQL go through the groups by the primary key, so that no signature of another group is looked at.
             """WITH matching AS MATERIALIZED (
                    SELECT b.* FROM unnest($1::bigint[]) AS g (group_id) CROSS JOIN LATERAL (

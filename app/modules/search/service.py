@@ -86,34 +86,31 @@ class SearchService:
         return [group_id]
 
     async def _find(self, query: Query, group_ids: list[int], before: int, limit: int) -> Results:
-        bounds = self._bounds
+        bounds, repository = self._bounds, self._repository
         snippets = Snippets(query.parts, code_points=bounds.snippet_code_points, highlights_max=bounds.highlights_max)
         hits = _Hits(snippets)
-        # First what is not indexed, then what is: what gets indexed in between is found twice, not missed.
-        tail = await self._repository.not_indexed(group_ids, before, bounds.tail_max)
+        # Of one moment: what is not indexed, and what is. In between a message might change its side, and blocks grow.
+        async with repository.snapshot() as connection:
+            tail = await repository.not_indexed(connection, group_ids, before, bounds.tail_max)
+            blocks = await repository.blocks(connection, group_ids, before, *_signature(query), bounds.blocks_max)
         await hits.look(tail)
         # Nothing from there on was left out.
         floor = tail[-1].message_id if len(tail) == bounds.tail_max else 0
-        floor = await self._indexed(query, group_ids, before, limit, hits, floor)
+        floor = await self._indexed(blocks, before, limit, hits, floor)
         ids = sorted((message_id for message_id in hits.found if message_id >= floor), reverse=True)
         page = ids[:limit]
         items = []
-        for stored in await self._repository.messages([hits.found[message_id] for message_id in page]) if page else ():
+        for stored in await repository.messages([hits.found[message_id] for message_id in page]) if page else ():
             items.append(_found(stored, snippets))
             await hits.breaths.take()
         return Results(items, page[-1] if len(ids) > limit else floor or None)
 
-    async def _indexed(
-        self, query: Query, group_ids: list[int], before: int, limit: int, hits: "_Hits", floor: int
-    ) -> int:
-        """Look through blocks, newest first, until there are more than `limit` hits, none of older blocks among them.
+    async def _indexed(self, blocks: list[Block], before: int, limit: int, hits: "_Hits", floor: int) -> int:
+        """Look through these blocks, newest first, until there are more than `limit` hits, none of older blocks among them.
 
         Returns the new `floor`: no hit with that id or a higher one was left out. It is below `before`, and 0 at the end.
         """
-        bounds, repository = self._bounds, self._repository
-        signature, bits = _signature(query)
-        # From one snapshot: blocks grow.
-        blocks = await repository.blocks(group_ids, before, signature, bits, bounds.blocks_max)
+        bounds = self._bounds
         at, size, looked = 0, bounds.blocks_first, 0
         while at < len(blocks):
             following = blocks[at].last_id
@@ -122,7 +119,7 @@ class SearchService:
             if looked >= bounds.looked_max:
                 return following + 1
             some = blocks[at : at + size]
-            texts = await repository.texts(some, before)
+            texts = await self._repository.texts(some, before)
             await hits.look(texts)
             # One block of each group may reach beyond `before`. They are of every page, so each must get further than that.
             if some[0].last_id < before:
