@@ -232,6 +232,25 @@ async def test_nothing_is_left_out_when_the_index_starts_late(dsn: str, redis_ur
         assert len(found["items"]) == 30
 
 
+async def test_ids_need_not_rise_with_the_numbers(dsn: str, redis_url: str, postgres: Postgres) -> None:
+    """A partition moved to a machine with a slow clock."""
+    async with serving(settings_for(dsn, redis_url, search={"index": False, "tail_max": 2})) as server:
+        (ann,) = await server.users(1)
+        group = await ann.group()
+        for number in range(4):
+            await ann.post(group, f"word {number}")
+        await postgres.execute("UPDATE messages SET message_id = message_id + (1::bigint << 40) WHERE seq = 1")
+        seen: list[str] = []
+        before: dict[str, str] = {}
+        while True:
+            page = await search(ann, "word", **before)
+            seen += [item["message"]["body"] for item in page["items"]]
+            if page["next"] is None:
+                break
+            before = {"before": page["next"]}
+        assert seen == ["word 0", "word 3", "word 2", "word 1"]
+
+
 async def test_too_many_searches_are_refused_and_take_no_connections(
     dsn: str, redis_url: str, postgres: Postgres
 ) -> None:

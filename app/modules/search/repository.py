@@ -10,6 +10,9 @@ from app.modules.messages.models import to_stored
 from app.modules.search.models import Block, Text
 from app.storage.postgres import Connection, Postgres
 
+OUT_OF_ORDER_MAX = 1000
+"""Messages of a group with ids below that of an older one: seconds of a busy one, whose partition moved to a machine with a slow clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -33,10 +36,8 @@ class SearchRepository:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield connection
 
-    async def not_indexed(
-        self, connection: Connection, group_ids: Sequence[int], before: int, most: int
-    ) -> list[Text]:
-        """Messages that the index does not know yet, newest first."""
+    async def not_indexed(self, connection: Connection, group_ids: Sequence[int], before: int, most: int) -> list[Text]:
+        """Messages that the index does not know yet, the `most` with the highest ids, falling."""
         return _texts(
             await connection.fetch(
                 """SELECT m.message_id, m.group_id, m.seq, m.body FROM unnest($1::bigint[]) AS g (group_id)
@@ -44,12 +45,13 @@ class SearchRepository:
                    CROSS JOIN LATERAL (
                        SELECT message_id, group_id, seq, body FROM messages
                        WHERE group_id = g.group_id AND seq > coalesce(p.indexed_seq, 0) AND message_id < $2 AND kind = 'text'
-                       ORDER BY seq DESC LIMIT $3) AS m
+                       ORDER BY seq DESC LIMIT $4) AS m
                    WHERE s.last_seq > coalesce(p.indexed_seq, 0)
                    ORDER BY m.message_id DESC LIMIT $3""",
                 group_ids,
                 before,
                 most,
+                most + OUT_OF_ORDER_MAX,
             )
         )
 
