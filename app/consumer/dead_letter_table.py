@@ -85,11 +85,11 @@ class DeadLetterTable:
         return noted is not None
 
     async def remove_replayed(self, letter_id: int, group_id: int, sender_id: int, seq: int) -> None:
-        """Its message is stored as `seq`: remove it, and write down that it was replayed."""
+        """Its message is stored as `seq`: remove it, and whoever does writes down that it was replayed."""
         await self._postgres.execute(
-            """WITH gone AS (DELETE FROM dead_letters WHERE dead_letter_id = $1)
+            """WITH gone AS (DELETE FROM dead_letters WHERE dead_letter_id = $1 RETURNING dead_letter_id)
                INSERT INTO audit_log (action, group_id, target_id, details)
-               VALUES ($2, $3, $4, jsonb_build_object('dead_letter_id', $1::bigint, 'seq', $5::bigint))""",
+               SELECT $2, $3, $4, jsonb_build_object('dead_letter_id', dead_letter_id, 'seq', $5::bigint) FROM gone""",
             letter_id,
             REPLAYED,
             group_id,

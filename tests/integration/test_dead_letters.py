@@ -150,6 +150,12 @@ async def test_a_send_that_was_stored_meanwhile_is_a_repeat(dsn: str, redis_url:
         done = await replayer(server).replay(letter.id)
         assert (done.result, done.seq) == ("repeat", 1)
         assert await table(server).page(0, 10) == []
+        # Another operator, who came between the commit and the removal.
+        await table(server).remove_replayed(letter.id, int(group), int(ann.id), 1)
+        actions = await server.app[PARTS].postgres.fetch(
+            "SELECT action FROM audit_log WHERE action LIKE 'dead%' ORDER BY audit_id"
+        )
+        assert [row[0] for row in actions] == ["dead_letter_claimed", "dead_letter_replayed"]
         assert await bodies(ann, group) == ["poison 0"]
 
 
