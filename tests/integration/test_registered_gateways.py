@@ -67,6 +67,15 @@ class Person:
             assert response.status == 200, answer
             return answer["node"], answer["url"]
 
+    async def until_placed(self) -> None:
+        """Ask until the api knows a gateway."""
+        async with asyncio.timeout(SLACK_S):
+            while True:
+                async with self._http.get(f"{self._url}/api/v1/gateway", headers=self.headers) as response:
+                    if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                        return
+                await asyncio.sleep(LOOK_S)
+
     async def until_sent(self, wanted: Callable[[str], bool], **query: str) -> None:
         """Ask until such a node is named; how soon that is says the full form of tests/faults/test_gateways.py."""
         since = time.monotonic()
@@ -101,7 +110,8 @@ async def person(running: Cluster) -> AsyncIterator[Person]:
         async with http.post(f"{running.url}/api/v1/auth/register", json=body) as response:
             answer = await response.json()
         person = Person(http, running.url, answer["token"])
-        # The api looks twice a second; only then it knows both gateways.
+        # The api looks twice a second; only then it knows the gateways, both of them.
+        await person.until_placed()
         first, _ = await person.place()
         await person.until_sent(lambda node: node != first, **{"not": first})
         async with http.post(f"{running.url}/api/v1/auth/login", json=body) as response:
