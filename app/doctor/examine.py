@@ -26,13 +26,19 @@ WITH RECURSIVE
         (SELECT group_id, 1 AS n FROM group_members WHERE group_id > $1 ORDER BY group_id LIMIT 1)
         UNION ALL
         SELECT (SELECT group_id FROM group_members WHERE group_id > i.group_id ORDER BY group_id LIMIT 1), n + 1
-        FROM in_members AS i WHERE i.group_id IS NOT NULL AND n < $2)
+        FROM in_members AS i WHERE i.group_id IS NOT NULL AND n < $2),
+    in_blocks AS (
+        (SELECT group_id, 1 AS n FROM search_block WHERE group_id > $1 ORDER BY group_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT group_id FROM search_block WHERE group_id > i.group_id ORDER BY group_id LIMIT 1), n + 1
+        FROM in_blocks AS i WHERE i.group_id IS NOT NULL AND n < $2)
 SELECT f.group_id, coalesce(s.last_seq, 0) FROM (
     (SELECT group_id FROM groups WHERE group_id > $1 ORDER BY group_id LIMIT $2) UNION
     (SELECT group_id FROM group_seq WHERE group_id > $1 ORDER BY group_id LIMIT $2) UNION
     (SELECT group_id FROM search_progress WHERE group_id > $1 ORDER BY group_id LIMIT $2) UNION
     (SELECT group_id FROM in_messages WHERE group_id IS NOT NULL) UNION
-    (SELECT group_id FROM in_members WHERE group_id IS NOT NULL)
+    (SELECT group_id FROM in_members WHERE group_id IS NOT NULL) UNION
+    (SELECT group_id FROM in_blocks WHERE group_id IS NOT NULL)
     ORDER BY group_id LIMIT $2) AS f
 LEFT JOIN group_seq AS s USING (group_id) ORDER BY f.group_id
 """

@@ -60,9 +60,14 @@ class SearchIndex(Check):
     mends = "forget the index of the group; the indexer makes it again"
 
     async def look(self, groups: Sequence[int]) -> Looked:
-        """Blocks of one snapshot; then each with its messages, which do not change."""
+        """The blocks of one snapshot; then each with its messages, which do not change."""
+        found = await self._follow_each_other(groups)
+        looked_at, lacking = await self._know_their_messages(groups)
+        return Looked(looked_at, found + lacking)
+
+    async def _follow_each_other(self, groups: Sequence[int]) -> list[Finding]:
         findings = []
-        for row in await self._source.rows(
+        for group_id, indexed, last, wrong, first in await self._source.rows(
             """SELECT g.group_id, coalesce(p.indexed_seq, 0), coalesce(b.last, 0), b.wrong, b.first
                FROM unnest($1::bigint[]) AS g (group_id) LEFT JOIN search_progress AS p USING (group_id)
                CROSS JOIN LATERAL (
@@ -72,13 +77,16 @@ class SearchIndex(Check):
                          FROM search_block WHERE group_id = g.group_id) AS c) AS b""",
             groups,
         ):
-            if row[1] != row[2]:
-                findings.append(
-                    Finding(row[0], f"group {row[0]}: indexed up to {row[1]}, but its blocks end at {row[2]}")
-                )
-            if row[3]:
-                what = f"group {row[0]}: {row[3]} blocks do not follow the one before, the first begins at {row[4]}"
-                findings.append(Finding(row[0], what, row[3]))
+            if indexed != last:
+                what = f"group {group_id}: indexed up to {indexed}, but its blocks end at {last}"
+                findings.append(Finding(group_id, what))
+            if wrong:
+                what = f"group {group_id}: {wrong} blocks do not follow the one before, the first begins at {first}"
+                findings.append(Finding(group_id, what, wrong))
+        return findings
+
+    async def _know_their_messages(self, groups: Sequence[int]) -> tuple[int, list[Finding]]:
+        """Also the number of messages."""
         looked_at = 0
         lacking: dict[int, list[int]] = {}
         signer, breaths = Signer(), Breaths()
@@ -106,10 +114,11 @@ class SearchIndex(Check):
                 if not _knows(block, message, signer):
                     lacking.setdefault(block[0], []).append(message[1])
                 await breaths.take()
-        for group_id, seqs in lacking.items():
-            what = f"group {group_id}: {len(seqs)} messages that their block does not know, the first is {seqs[0]}"
-            findings.append(Finding(group_id, what, len(seqs)))
-        return Looked(looked_at, findings)
+        what = "group {}: {} messages that their block does not know, the first is {}"
+        return looked_at, [
+            Finding(group_id, what.format(group_id, len(seqs), seqs[0]), len(seqs))
+            for group_id, seqs in lacking.items()
+        ]
 
     async def mend(self, findings: Sequence[Finding]) -> None:
         """Beside no indexer. Blocks are made from messages, so nothing is lost with them; until then searches read the messages."""

@@ -97,6 +97,18 @@ async def test_damage_is_named_and_mended(harm: Damage, sample: Sample, stores: 
     assert wrong(await examined(stores, redis)).keys() == harm.left
 
 
+async def test_what_is_left_of_a_group_in_the_index_is_found(sample: Sample, stores: Postgres, redis: Redis) -> None:
+    await stores.execute(
+        "INSERT INTO search_block SELECT 42, 1, 9, first_id, last_id, words, signature FROM search_block LIMIT 1"
+    )
+    assert wrong(await examined(stores, redis)) == {
+        "unknown_groups": ["group 42: only in search_block"],
+        "search_index": ["group 42: indexed up to 0, but its blocks end at 9"],
+    }
+    await examined(stores, redis, repair=True)
+    assert wrong(await examined(stores, redis)) == {}
+
+
 async def test_mending_loses_no_message_and_the_group_goes_on(
     sample: Sample, stores: Postgres, redis: Redis, redis_url: str
 ) -> None:
