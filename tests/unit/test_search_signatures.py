@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,26 @@ def test_a_text_that_matches_has_every_word_of_the_query(
 def test_signing_sets_the_bits_of_the_words(texts: list[str]) -> None:
     words = {word for text in texts for word in words_of(fold(text))}
     assert bits(signed(Signer(), *texts)) == {position for word in words for position in positions(word)}
+
+
+def bits_of_run(run: str) -> set[int]:
+    """One character after the other, as `positions` makes them of all at once."""
+    found = set()
+    for one, following in zip(map(ord, run), [*map(ord, run[1:]), 0], strict=True):
+        alone, pair, third = one * 0x5BD1E995, one * 0x5BD1E995 + following * 0x7FEB352D, one * 0x68E31DA5
+        found |= {code >> shift & BITS - 1 for code, shift in product((alone, pair), (22, 38))} | {
+            third >> 22 & BITS - 1
+        }
+    return found
+
+
+@given(
+    st.text(
+        st.one_of(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), st.sampled_from("😂각のก𠮷")), min_size=3
+    )
+)
+def test_the_bits_of_a_run_are_those_of_its_characters_and_pairs(run: str) -> None:
+    assert set(positions(run)) == bits_of_run(run)
 
 
 @pytest.mark.parametrize(
