@@ -37,4 +37,4 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_group_id_idx ON audit_log (group_id, audit_id);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

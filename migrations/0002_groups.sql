@@ -51,4 +51,4 @@ CREATE TABLE group_invites (
 CREATE INDEX group_invites_group_id_idx ON group_invites (group_id);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -59,4 +59,4 @@ CREATE TABLE broker_partitions (
 );
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -10,4 +10,4 @@ CREATE TABLE worker_leases (
 );
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -64,4 +64,4 @@ CREATE TABLE search_progress (
 ) WITH (fillfactor = 50);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -10,4 +10,4 @@ ALTER TABLE partition_owner ADD COLUMN judged bigint NOT NULL DEFAULT '-1';
 ALTER TABLE partition_owner SET (fillfactor = 50);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

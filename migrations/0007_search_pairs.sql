@@ -28,4 +28,4 @@ BEGIN
 END $$;
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -9,4 +9,4 @@ CREATE TABLE last_seen (
 ) WITH (fillfactor = 70);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

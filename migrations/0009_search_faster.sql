@@ -34,4 +34,4 @@ END $$;
 ALTER INDEX message_search_vector_idx SET (gin_pending_list_limit = 2048);
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".

@@ -35,4 +35,4 @@ ALTER TABLE search_block ALTER COLUMN signature SET STORAGE PLAIN;
 TRUNCATE search_progress;
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".
