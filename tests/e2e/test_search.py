@@ -1,5 +1,7 @@
 """Search, in Chinese and English, and the way to where something was said."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import aiohttp
 from playwright.async_api import Route, expect
 
@@ -9,6 +11,7 @@ from tests.e2e.person import PHONE
 from tests.faults.process import ServerProcess
 
 MANY = 150
+FULL = 7
 
 
 async def test_from_a_word_to_the_place_where_it_was_said(new_person: NewPerson, server: ServerProcess) -> None:
@@ -148,3 +151,31 @@ async def test_more_of_an_older_query_is_not_mixed_into_a_newer_one(
     async with ann.page.expect_response("**/search/messages?*before=*"):
         await late[0].continue_()
     await expect(results).to_have_count(1)
+
+
+async def test_empty_pages_are_gone_through(new_person: NewPerson) -> None:
+    """The server may look through many messages in vain; `next` alone tells the end."""
+    ann = await new_person("Ann")
+    await ann.create_group("Haystack")
+    await ann.say("a needle")
+    await ann.sees("a needle")
+    asked: list[str | None] = []
+
+    async def answer(route: Route) -> None:
+        (before,) = parse_qs(urlsplit(route.request.url).query).get("before", [None])
+        asked.append(before)
+        if len(asked) < FULL:
+            await route.fulfill(json={"items": [], "next": str(1000 - len(asked))})
+        else:
+            await route.continue_(url=route.request.url.replace(f"before={before}", f"before={2**63 - 1}"))
+
+    await ann.page.route("**/search/messages?*", answer)
+    await ann.page.keyboard.press("Control+k")
+    await ann.page.get_by_role("searchbox", name="Search messages").fill("needle")
+    # Five at once; then the reader decides.
+    await expect(ann.page.get_by_text("Nothing found so far")).to_be_visible()
+    assert asked == [None, "999", "998", "997", "996"]
+    await ann.button("Show more").click()
+    await expect(ann.page.locator(".results mark")).to_have_text("needle")
+    assert asked[5:] == ["995", "994"]
+    await expect(ann.button("Show more")).to_have_count(0)
