@@ -9,4 +9,4 @@ ALTER TABLE dead_letters ADD COLUMN send bytea;
 CREATE UNIQUE INDEX dead_letters_send_key ON dead_letters (send); -- the table is next to empty
 
 -- migrate:down
--- Forward only: a release goes back by starting the previous program on the same schema.
+-- Forward only: see docs/operations.md, "Going back".
