@@ -282,7 +282,6 @@ class Producer(Section):
     total: Count
     pace_ms: Annotated[float, Field(ge=0, le=1000)]
     batch_max: Count
-    append_wait_ms: Count
 
 
 class Lookups(Section):

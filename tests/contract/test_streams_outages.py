@@ -68,7 +68,6 @@ async def test_sends_that_a_restart_lost_are_appended_again_before_later_ones(
         "total": 900,
         "batch_max": 900,
         "pace_ms": 0,
-        "append_wait_ms": 100,
     }
     producer = MessageProducer(broker, anyone, Metrics(), node_id="n", boot_id="b", send_timeout_s=60, **bounds)
     running = asyncio.ensure_future(producer.run())

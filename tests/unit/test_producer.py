@@ -10,7 +10,7 @@ import pytest
 from app.brokers.memory import MemoryBroker
 from app.errors import AppError, Busy
 from app.metrics import Metrics
-from app.modules.messages.models import Draft
+from app.modules.messages.models import Draft, from_envelope
 from app.modules.messages.producer import MessageProducer
 from app.protocol.magpie_pb2 import Answer
 
@@ -23,10 +23,13 @@ class StuckLog(MemoryBroker):
     def __init__(self) -> None:
         super().__init__(PARTITIONS, 1000)
         self.stuck: dict[int, list[asyncio.Future[None]]] = {}
+        self.sizes: list[int] = []
+        """Of the appends to them."""
 
     def append(self, partition: int, values: Sequence[bytes]) -> asyncio.Future[None]:
         if partition not in self.stuck:
             return super().append(partition, values)
+        self.sizes.append(len(values))
         self.stuck[partition].append(asyncio.get_running_loop().create_future())
         return self.stuck[partition][-1]
 
@@ -64,7 +67,6 @@ async def sending(
         total=100,
         pace_ms=pace_ms,
         batch_max=batch_max,
-        append_wait_ms=20,
         send_timeout_s=60,
     )
     running = asyncio.ensure_future(producer.run())
@@ -101,6 +103,43 @@ async def test_a_partition_that_does_not_answer_does_not_hold_up_the_others() ->
                 await asyncio.sleep(0.001)
         assert list(writer.failures) == [2]
     assert all(append.done() for append in broker.stuck[0])
+
+
+async def test_what_comes_during_an_append_makes_the_next_one_larger() -> None:
+    broker, writer = StuckLog(), Writer()
+    broker.stuck[0] = []
+    async with sending(broker, writer) as producer:
+        for number in range(1, 6):
+            producer.submit(_draft(broker, 0, 2 * number), writer, 2 * number)
+            # That this one is in the log shows that the other has got as far as it can.
+            producer.submit(_draft(broker, 1, 2 * number + 1), writer, 2 * number + 1)
+            await _waiting(broker, 1, number)
+        assert broker.sizes == [1]
+        broker.stuck[0][0].set_result(None)
+        async with asyncio.timeout(5):
+            while len(broker.sizes) < 2:
+                await asyncio.sleep(0.001)
+        assert broker.sizes == [1, 4]
+
+
+async def test_what_was_lost_goes_ahead_of_what_waits_for_its_append() -> None:
+    broker, writer = StuckLog(), Writer()
+    async with sending(broker, writer) as producer:
+        producer.submit(_draft(broker, 0, 1), writer, 1)
+        await _waiting(broker, 0, 1)
+        log, broker.stuck[0] = broker.logs[0], []
+        for number in (2, 3):
+            producer.submit(_draft(broker, 0, number), writer, number)
+            async with asyncio.timeout(5):
+                while not broker.sizes:
+                    await asyncio.sleep(0.001)
+        assert producer.on_answers_lost()
+        under_way = broker.stuck.pop(0)
+        under_way[0].set_result(None)
+        await _waiting(broker, 0, 3)
+        numbers = [from_envelope(record.value).key[2].int for record in log.records]
+    # The second one is under way to where nothing is kept.
+    assert numbers == [1, 1, 3]
 
 
 async def test_sends_are_moved_no_sooner_than_their_pace_says() -> None:

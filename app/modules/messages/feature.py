@@ -68,7 +68,6 @@ def messages_feature(
         total=bounds.total,
         pace_ms=bounds.pace_ms,
         batch_max=bounds.batch_max,
-        append_wait_ms=bounds.append_wait_ms,
         send_timeout_s=options.send_timeout_s,
     )
     read_marks = ReadMarks(

@@ -73,7 +73,6 @@ class MessageProducer:
         total: int,
         pace_ms: float,
         batch_max: int,
-        append_wait_ms: float,
         send_timeout_s: float,
     ) -> None:
         self._broker = broker
@@ -86,7 +85,6 @@ class MessageProducer:
         self._total = total
         self._pace_s = pace_ms / 1000
         self._batch_max = batch_max
-        self._append_wait_s = append_wait_ms / 1000
         self._send_timeout_s = send_timeout_s
         self._number = 0
         self._not_before_s = 0.0
@@ -94,8 +92,10 @@ class MessageProducer:
         self._by_key: dict[Key, _Pending] = {}
         self._in_partition = [0] * broker.partitions
         self._new: deque[_Pending] = deque()
-        self._again: list[_Pending] = []
-        self._under_way: dict[asyncio.Future[None], int] = {}
+        self._waiting: list[deque[_Pending]] = [deque() for _ in range(broker.partitions)]
+        """For each partition, in its order: what was lost, then what is within the limits and not appended yet."""
+        self._under_way: dict[int, asyncio.Future[None]] = {}
+        """The append to each partition that has one."""
         self._fault: BaseException | None = None
         self._wake_up = asyncio.Event()
         self._answered = 0
@@ -145,13 +145,14 @@ class MessageProducer:
 
         It goes ahead of what was not appended yet, so that the order of a connection stays. Answers whether there is any.
         """
-        for pending in self._pending.values():
-            # Only once: a reader that is behind must not get more work for it.
-            if pending.appended and not pending.repeated:
-                pending.repeated = True
-                self._again.append(pending)
-        self._wake_up.set()
-        return bool(self._again)
+        # Only once: a reader that is behind must not get more work for it.
+        lost = [pending for pending in self._pending.values() if pending.appended and not pending.repeated]
+        for pending in reversed(lost):
+            pending.repeated = True
+            self._waiting[pending.partition].appendleft(pending)
+        # Not from within the broker, which calls this.
+        asyncio.get_running_loop().call_soon(self._append_all)
+        return any(waiting and waiting[0].appended for waiting in self._waiting)
 
     async def run(self) -> None:
         """Move new sends into the log until cancelled."""
@@ -159,11 +160,13 @@ class MessageProducer:
             while True:
                 await self._move()
         finally:
-            for append in self._under_way:
+            for waiting in self._waiting:
+                waiting.clear()
+            for append in self._under_way.values():
                 append.cancel()
 
     async def _move(self) -> None:
-        if not (self._new or self._again or self._fault):
+        if not (self._new or self._fault):
             self._wake_up.clear()
             await self._wake_up.wait()
         if self._fault is not None:
@@ -172,11 +175,11 @@ class MessageProducer:
             await asyncio.sleep(max(0.0, self._not_before_s - monotonic()))
         self._not_before_s = monotonic() + self._pace_s
         batch = [self._new.popleft() for _ in range(min(len(self._new), self._batch_max))]
-        with self._metrics.stage("append"):
+        with self._metrics.stage("limits"):
             granted = await self._within_limits(batch)
-            # Taken only now: they are older than the batch, even when they were lost while it waited.
-            again, self._again = self._again, []
-            await self._append([*(pending for pending in again if pending.number in self._pending), *granted])
+        for pending in granted:
+            self._waiting[pending.partition].append(pending)
+        self._append_all()
 
     async def flush(self) -> None:
         """Wait until everything taken in stands in the log or was refused; `run` goes on meanwhile. Nothing new should come."""
@@ -209,30 +212,34 @@ class MessageProducer:
                 granted.append(pending)
         return granted
 
-    async def _append(self, batch: list[_Pending]) -> None:
-        by_partition: dict[int, list[_Pending]] = {}
-        for pending in batch:
-            by_partition.setdefault(pending.partition, []).append(pending)
-        slow = set(self._under_way.values())
-        appends = {partition: self._append_to(partition, sends) for partition, sends in by_partition.items()}
-        # What comes meanwhile makes the next batch larger; but a partition that is slow holds up the others only once.
-        if wanted := [append for partition, append in appends.items() if partition not in slow]:
-            await asyncio.wait(wanted, timeout=self._append_wait_s)
+    def _append_all(self) -> None:
+        for partition in range(len(self._waiting)):
+            self._append(partition)
 
-    def _append_to(self, partition: int, sends: list[_Pending]) -> asyncio.Future[None]:
-        append = self._broker.append(partition, [self._envelope(pending) for pending in sends])
-        self._under_way[append] = partition
-        append.add_done_callback(partial(self._appended, sends))
-        return append
+    def _append(self, partition: int) -> None:
+        """Append what waits for a partition, one append at a time: what comes meanwhile makes the next one larger."""
+        waiting = self._waiting[partition]
+        if partition in self._under_way:
+            return
+        sends: list[_Pending] = []
+        while waiting and len(sends) < self._batch_max:
+            pending = waiting.popleft()
+            if pending.number in self._pending:
+                sends.append(pending)
+        if sends:
+            append = self._broker.append(partition, [self._envelope(pending) for pending in sends])
+            self._under_way[partition] = append
+            append.add_done_callback(partial(self._appended, partition, sends, perf_counter()))
 
     def _envelope(self, pending: _Pending) -> bytes:
         origin = Origin(node_id=self._node_id, boot_id=self._boot_id, request_id=pending.number)
         return to_envelope(pending.draft, origin)
 
-    def _appended(self, sends: list[_Pending], append: asyncio.Future[None]) -> None:
-        self._under_way.pop(append, None)
+    def _appended(self, partition: int, sends: list[_Pending], since: float, append: asyncio.Future[None]) -> None:
+        del self._under_way[partition]
         if append.cancelled():
             return
+        self._metrics.stage_seconds.labels("append").observe(perf_counter() - since)
         error = append.exception()
         if error is None:
             self._metrics.messages_in.inc(len(sends))
@@ -247,6 +254,8 @@ class MessageProducer:
         else:
             self._fault = error
             self._wake_up.set()
+            return
+        self._append(partition)
 
     def _busy(self, message: str) -> Busy:
         """Says to come back when half of what waits now is done, at the measured rate of answers."""
