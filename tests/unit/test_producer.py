@@ -88,14 +88,19 @@ async def _waiting(broker: StuckLog, partition: int, count: int) -> None:
             await asyncio.sleep(0.001)
 
 
+async def _send_to_both(producer: MessageProducer, broker: StuckLog, writer: Writer, count: int) -> None:
+    """2, 4, … to partition 0, and one to partition 1 after each: when that is in the log, the other got as far as it can."""
+    for number in range(1, count + 1):
+        producer.submit(_draft(broker, 0, 2 * number), writer, 2 * number)
+        producer.submit(_draft(broker, 1, 2 * number + 1), writer, 2 * number + 1)
+        await _waiting(broker, 1, number)
+
+
 async def test_a_partition_that_does_not_answer_does_not_hold_up_the_others() -> None:
     broker, writer = StuckLog(), Writer()
     broker.stuck[0] = []
     async with sending(broker, writer) as producer:
-        for number in range(1, 6):
-            producer.submit(_draft(broker, 0, 2 * number), writer, 2 * number)
-            producer.submit(_draft(broker, 1, 2 * number + 1), writer, 2 * number + 1)
-            await _waiting(broker, 1, number)
+        await _send_to_both(producer, broker, writer, 5)
         assert not writer.failures
         broker.stuck[0][0].set_exception(Busy("away", retry_after_ms=1))
         async with asyncio.timeout(5):
@@ -109,11 +114,7 @@ async def test_what_comes_during_an_append_makes_the_next_one_larger() -> None:
     broker, writer = StuckLog(), Writer()
     broker.stuck[0] = []
     async with sending(broker, writer) as producer:
-        for number in range(1, 6):
-            producer.submit(_draft(broker, 0, 2 * number), writer, 2 * number)
-            # That this one is in the log shows that the other has got as far as it can.
-            producer.submit(_draft(broker, 1, 2 * number + 1), writer, 2 * number + 1)
-            await _waiting(broker, 1, number)
+        await _send_to_both(producer, broker, writer, 5)
         assert broker.sizes == [1]
         broker.stuck[0][0].set_result(None)
         async with asyncio.timeout(5):
@@ -125,21 +126,18 @@ async def test_what_comes_during_an_append_makes_the_next_one_larger() -> None:
 async def test_what_was_lost_goes_ahead_of_what_waits_for_its_append() -> None:
     broker, writer = StuckLog(), Writer()
     async with sending(broker, writer) as producer:
-        producer.submit(_draft(broker, 0, 1), writer, 1)
+        producer.submit(_draft(broker, 0, 99), writer, 99)
         await _waiting(broker, 0, 1)
-        log, broker.stuck[0] = broker.logs[0], []
-        for number in (2, 3):
-            producer.submit(_draft(broker, 0, number), writer, number)
-            async with asyncio.timeout(5):
-                while not broker.sizes:
-                    await asyncio.sleep(0.001)
+        broker.stuck[0] = []
+        await _send_to_both(producer, broker, writer, 2)
+        assert broker.sizes == [1]
         assert producer.on_answers_lost()
         under_way = broker.stuck.pop(0)
         under_way[0].set_result(None)
         await _waiting(broker, 0, 3)
-        numbers = [from_envelope(record.value).key[2].int for record in log.records]
-    # The second one is under way to where nothing is kept.
-    assert numbers == [1, 1, 3]
+        numbers = [from_envelope(record.value).key[2].int for record in broker.logs[0].records]
+    # The first of the two is under way to where nothing is kept.
+    assert numbers == [99, 99, 4]
 
 
 async def test_sends_are_moved_no_sooner_than_their_pace_says() -> None:
