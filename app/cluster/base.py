@@ -49,7 +49,7 @@ class Node:
     """One gateway process.
 
     `ws_url` is for clients and leads to this one only, `grpc_address` (`host:port`) is for other processes. A node of weight 2 gets
-    twice the users of one of weight 1. `virtual_nodes` are those of its ring, which others must have, too; 0: an earlier release.
+    twice the users of one of weight 1. `virtual_nodes` are those of its ring, which others must have, too.
     """
 
     node_id: Annotated[str, msgspec.Meta(min_length=1)]
@@ -59,7 +59,7 @@ class Node:
     weight: Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]
     state: State
     version: str
-    virtual_nodes: int = 0
+    virtual_nodes: Annotated[int, msgspec.Meta(ge=1)]
 
     def encode(self) -> bytes:
         """As JSON; the same bytes for equal nodes."""

@@ -197,16 +197,14 @@ class Membership:
             return
         self._deserted = False
         if up != self.ring.nodes:
-            old, self.ring = self.ring, Ring(up.values(), self._options.virtual_nodes, self.ring)
+            ours = self._options.virtual_nodes
+            old, self.ring = self.ring, Ring(up.values(), ours, self.ring)
             self._metrics.cluster_ring.set(self.ring.fingerprint())
-            if others := {name: node.virtual_nodes for name, node in up.items() if self._has_another_ring(node)}:
-                log.error("virtual_nodes_differ", ours=self._options.virtual_nodes, others=others)
+            if others := {name: node.virtual_nodes for name, node in up.items() if node.virtual_nodes != ours}:
+                log.error("virtual_nodes_differ", ours=ours, others=others)
             log.info("ring_changed", nodes=sorted(up), gone=sorted(old.nodes.keys() - up.keys()))
             for listener in self._listeners:
                 listener(old, self.ring)
-
-    def _has_another_ring(self, node: Node) -> bool:
-        return node.virtual_nodes not in (0, self._options.virtual_nodes)
 
     def _check_address(self, node: Node) -> None:
         for other in self._roster.nodes.values():

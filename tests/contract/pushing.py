@@ -109,7 +109,7 @@ class Gateway:
 
     def node(self, port: int | None = None) -> Node:
         address = f"{HOST}:{port}" if port else self.server.address
-        return Node(self.name, self.boot_id, "wss://g/ws", address, 1, "up", "1")
+        return Node(self.name, self.boot_id, "wss://g/ws", address, 1, "up", "1", 8)
 
 
 @asynccontextmanager

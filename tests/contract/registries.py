@@ -168,6 +168,7 @@ def node(node_id: str, boot_id: str = "boot", **changed: Any) -> Node:
         "weight": 1,
         "state": "up",
         "version": "1",
+        "virtual_nodes": 8,
     }
     return Node(node_id, boot_id, **fields | changed)
 

@@ -177,7 +177,7 @@ class Neighbour:
     def __init__(self, registry: RedisRegistry, **changed: Any) -> None:
         fields: dict[str, Any] = {"node_id": OTHER, "boot_id": "b", "ws_url": "ws://other/ws", "grpc_address": ""}
         self.registry = registry
-        self.node = Node(**(fields | {"weight": 1, "state": "up", "version": "0"} | changed))
+        self.node = Node(**(fields | {"weight": 1, "state": "up", "version": "0", "virtual_nodes": 1024} | changed))
 
     async def come(self) -> None:
         await self.registry.renew(self.node)
