@@ -135,6 +135,9 @@ def main(
     senders: Annotated[int | None, typer.Option(help="how many of the users send", min=0)] = None,
     rate: Annotated[float | None, typer.Option(help="messages per second of each sender", min=0)] = None,
     duration: Annotated[float | None, typer.Option(help="seconds of load")] = None,
+    warm_up: Annotated[
+        float | None, typer.Option(help="seconds of the same load before it, shown apart and not counted", min=0)
+    ] = None,
     body_chars: Annotated[int | None, typer.Option(help="length of a message")] = None,
     runs: Annotated[int, typer.Option(help="repeat and take the median", min=1, max=20)] = 1,
     processes: Annotated[int, typer.Option(help="generator processes", min=1, max=64)] = 1,
@@ -182,6 +185,7 @@ def main(
         "senders": senders,
         "rate": rate,
         "duration_s": duration,
+        "warm_up_s": warm_up,
         "body_chars": body_chars,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -276,7 +280,7 @@ def describe(shape: Shape) -> str:
         text += f", {shape.senders:,} senders at {shape.rate:g}/s"
     if shape.slow:
         text += f", {shape.slow:,} who read nothing"
-    return f"{text}, {shape.duration_s:g} s"
+    return f"{text}, {shape.duration_s:g} s after {shape.warm_up_s:g} s of warm-up"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,11 @@ class Tally:
     group_sizes: dict[int, int]
     pull: Callable[["Client", int, int], None]
     """Asks for what a client lacks of a group, after a random part of the given milliseconds."""
+    counted_from_ns: int = 0
+    """What was due earlier is the warm-up's."""
     progress: Progress = field(default_factory=Progress)
+    warm_up_us: Counter[int] = field(default_factory=Counter)
+    """Until the ack."""
     ack_us: Counter[int] = field(default_factory=Counter)
     delivery_us: Counter[int] = field(default_factory=Counter)
     late_us: Counter[int] = field(default_factory=Counter)
@@ -148,8 +152,9 @@ class Client(WSListener):
                 client=self.name,
             )
         self.pending[self._requests] = Pending(due_ns, group, op)
-        tally.progress.sent += 1
-        tally.late_us[(time.monotonic_ns() - due_ns) // 1000] += 1
+        if due_ns >= tally.counted_from_ns:
+            tally.progress.sent += 1
+            tally.late_us[(time.monotonic_ns() - due_ns) // 1000] += 1
         transport.send(TEXT, send_frame(self._requests, group, client_msg_id, text))
 
     def stop_reading(self) -> None:
@@ -227,7 +232,7 @@ class Client(WSListener):
         have, me = self.have.get(packet.group, 0), self.user_id
         tally = self._tally
         for seq, sender, due in packet.items:
-            if seq > have and sender != me:
+            if seq > have and sender != me and due >= tally.counted_from_ns:
                 tally.progress.delivered += 1
                 tally.delivery_us[(now - due) // 1000] += 1
         if packet.last_seq > have:
@@ -243,10 +248,14 @@ class Client(WSListener):
         if pending is None:
             return
         tally = self._tally
-        tally.progress.answered += 1
-        tally.progress.acked += 1
-        tally.progress.expected += tally.group_sizes[pending.group] - 1
-        tally.ack_us[(now - pending.due_ns) // 1000] += 1
+        took_us = (now - pending.due_ns) // 1000
+        if pending.due_ns >= tally.counted_from_ns:
+            tally.progress.answered += 1
+            tally.progress.acked += 1
+            tally.progress.expected += tally.group_sizes[pending.group] - 1
+            tally.ack_us[took_us] += 1
+        else:
+            tally.warm_up_us[took_us] += 1
         if tally.recorder:
             tally.recorder.ok(pending.op, ok.seq, ok.message_id)
 
@@ -257,7 +266,7 @@ class Client(WSListener):
         if pending is None:
             return
         if error.outcome == "none":
-            tally.progress.answered += 1
+            self._answered(pending)
             if tally.recorder:
                 tally.recorder.fail(pending.op, error.code)
         else:
@@ -265,8 +274,12 @@ class Client(WSListener):
 
     def _unknown(self, pending: Pending, code: str) -> None:
         tally = self._tally
-        tally.progress.answered += 1
+        self._answered(pending)
         if code in ("disconnected", "unanswered"):
             tally.errors[f"{code}/unknown"] += 1
         if tally.recorder:
             tally.recorder.info(pending.op, code)
+
+    def _answered(self, pending: Pending) -> None:
+        if pending.due_ns >= self._tally.counted_from_ns:
+            self._tally.progress.answered += 1

@@ -21,6 +21,8 @@ class Shape(msgspec.Struct, frozen=True):
     rate: float
     """Messages per second of each sender, evenly spaced from a random moment on, to its groups in turn."""
     duration_s: float
+    warm_up_s: float = 0.0
+    """The same load goes before it, and is left out of the figures: a JVM just started takes some seconds to compile itself."""
     body_chars: int = 60
     slow: int = 0
     """So many of those who do not send read nothing while the load lasts."""
@@ -39,6 +41,8 @@ class Shape(msgspec.Struct, frozen=True):
             )
         if not 0 < self.duration_s <= MAX_DURATION_S:
             raise ValueError(f"the load lasts up to {MAX_DURATION_S} s; {self.duration_s} is not between")
+        if not 0 <= self.warm_up_s <= MAX_DURATION_S:
+            raise ValueError(f"the warm-up lasts up to {MAX_DURATION_S} s; {self.warm_up_s} is not between")
         if self.messages > MAX_MESSAGES:
             raise ValueError(f"{self.messages} messages are more than the bound of {MAX_MESSAGES}")
         if not MIN_BODY_CHARS <= self.body_chars <= MAX_BODY_CHARS:
@@ -47,7 +51,12 @@ class Shape(msgspec.Struct, frozen=True):
     @property
     def messages(self) -> int:
         """How many sends are due in a run, about."""
-        return round(self.senders * self.rate * self.duration_s)
+        return round(self.senders * self.rate * self.load_s)
+
+    @property
+    def load_s(self) -> float:
+        """How long messages are sent, the warm-up included."""
+        return self.warm_up_s + self.duration_s
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -83,7 +92,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, tag="progress"):
-    """Counts so far."""
+    """Counts so far, of what was due after the warm-up."""
 
     connected: int = 0
     sent: int = 0
@@ -105,9 +114,11 @@ class Sent(msgspec.Struct, tag="sent"):
 
 
 class Result(msgspec.Struct, tag="result"):
-    """What a worker saw. Latencies are counts by microseconds."""
+    """What a worker saw. Latencies are counts by microseconds, of what was due after the warm-up."""
 
     progress: Progress
+    warm_up_us: dict[int, int]
+    """Until the ack, of what was due in the warm-up."""
     ack_us: dict[int, int]
     delivery_us: dict[int, int]
     late_us: dict[int, int]

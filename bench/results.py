@@ -30,7 +30,7 @@ class Measured:
     end: dict[str, Use] = field(default_factory=dict)
     peak: dict[str, int] = field(default_factory=dict)
     load_s: float = 0.0
-    """From the order to begin until everything was delivered."""
+    """From the end of the warm-up until everything was delivered."""
     drained: bool = False
     unanswered: list[int] = field(default_factory=list)
     """Sends that waited for their answer, at each second of the load."""
@@ -75,6 +75,8 @@ class RunResult(msgspec.Struct):
     """Whether everything was answered and delivered before the run ended."""
     messages_per_s: float
     deliveries_per_s: float
+    warm_up: Summary
+    """Until the ack, of what was due in the warm-up, which is no part of anything else here."""
     ack: Summary
     delivery: Summary
     late: Summary
@@ -125,6 +127,7 @@ def sum_up(
         drained=measured.drained,
         messages_per_s=acked / shape.duration_s,
         deliveries_per_s=delivered / shape.duration_s,
+        warm_up=summarise(result.warm_up_us for result in results),
         ack=summarise(result.ack_us for result in results),
         delivery=summarise(result.delivery_us for result in results),
         late=summarise(result.late_us for result in results),

@@ -18,6 +18,8 @@ from bench.usage import Use, measure
 
 LEAD_S = 0.5
 """From the order to begin until the first send is due."""
+AHEAD_S = 0.1
+"""How long before the counted load begins the server's metrics and its use are read."""
 SAMPLE_S = 1.0
 DRAIN_S = 16.0
 """A second more than a message may take to an online client."""
@@ -97,12 +99,14 @@ class _Run:
 
     async def load(self, shape: Shape, options: Options, measured: Measured) -> None:
         """Play the load and wait for its last delivery."""
-        self._watcher.phase("load", shape.duration_s)
-        before = await scrape(self._target.metrics_urls)
-        measured.start = await self.measure()
+        self._watcher.phase("warm up", shape.warm_up_s)
         begin = time.monotonic_ns() + round(LEAD_S * 1e9)
         for worker in self._workers:
             worker.order(Begin(begin))
+        await asyncio.sleep(LEAD_S + shape.warm_up_s - AHEAD_S)
+        self._watcher.phase("load", shape.duration_s)
+        before = await scrape(self._target.metrics_urls)
+        measured.start = await self.measure()
         since = time.monotonic()
         self.unanswered.clear()
         for report in await self.gather(shape.duration_s + SLACK_S, "seconds"):
@@ -148,13 +152,13 @@ async def run_once(
         measured = Measured(connect_s=time.monotonic() - since, empty=before, connected=await run.measure())
         if len(members) == failures.total():
             raise BenchError(f"Nobody could connect to {target.ws_urls}: {dict(failures)}.")
-        async with profiled(options.profile, profiled_process, shape.duration_s):
+        async with profiled(options.profile, profiled_process, shape.load_s):
             await run.load(shape, options, measured)
         for worker in workers:
             worker.order(Finish())
         watcher.phase("read histories" if options.check else "close", SLACK_S)
         results = [
-            report for report in await run.gather(SLACK_S + shape.duration_s, "seconds") if isinstance(report, Result)
+            report for report in await run.gather(SLACK_S + shape.load_s, "seconds") if isinstance(report, Result)
         ]
     anomalies = None
     if options.check:

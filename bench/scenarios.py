@@ -24,17 +24,29 @@ class Scenario(StrEnum):
 
 SHAPES: dict[Scenario, Shape] = {
     Scenario.CONNECTIONS: Shape(users=10_000, group_size=50, groups_per_user=5, senders=0, rate=0, duration_s=30),
-    Scenario.INGEST: Shape(users=2_000, group_size=10, groups_per_user=1, senders=2_000, rate=1, duration_s=30),
-    Scenario.FANOUT: Shape(users=1_000, group_size=500, groups_per_user=1, senders=20, rate=1, duration_s=30),
+    Scenario.INGEST: Shape(
+        users=2_000, group_size=10, groups_per_user=1, senders=2_000, rate=1, duration_s=30, warm_up_s=3
+    ),
+    Scenario.FANOUT: Shape(
+        users=1_000, group_size=500, groups_per_user=1, senders=20, rate=1, duration_s=30, warm_up_s=3
+    ),
     # Long messages, or all that they miss would fit into the kernel's buffers.
     Scenario.SLOW: Shape(
-        users=400, group_size=200, groups_per_user=1, senders=20, rate=1, duration_s=60, body_chars=2000, slow=20
+        users=400,
+        group_size=200,
+        groups_per_user=1,
+        senders=20,
+        rate=1,
+        duration_s=60,
+        warm_up_s=3,
+        body_chars=2000,
+        slow=20,
     ),
 }
 QUICK_SHAPES: dict[Scenario, Shape] = {
     Scenario.CONNECTIONS: Shape(users=500, group_size=50, groups_per_user=5, senders=0, rate=0, duration_s=3),
-    Scenario.INGEST: Shape(users=200, group_size=10, groups_per_user=1, senders=200, rate=1, duration_s=8),
-    Scenario.FANOUT: Shape(users=200, group_size=100, groups_per_user=1, senders=10, rate=1, duration_s=8),
+    Scenario.INGEST: Shape(users=200, group_size=10, groups_per_user=1, senders=200, rate=1, duration_s=8, warm_up_s=2),
+    Scenario.FANOUT: Shape(users=200, group_size=100, groups_per_user=1, senders=10, rate=1, duration_s=8, warm_up_s=2),
 }
 
 

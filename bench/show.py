@@ -104,6 +104,7 @@ def _load(row: Callable[..., None]) -> None:
     row("delivered / expected", lambda c: f"{c['delivered']:,.0f} / {c['expected']:,.0f}")
     row("messages per s", lambda c: f"{c['messages_per_s']:,.0f}")
     row("deliveries per s", lambda c: f"{c['deliveries_per_s']:,.0f}")
+    row("ack in the warm-up (not counted), p50 / p99 / max, ms", _warm_up)
     for name, title_ in (("ack", "ack"), ("delivery", "delivery"), ("late", "generator late")):
         for part in LATENCY_FIELDS:
             row(
@@ -114,6 +115,11 @@ def _load(row: Callable[..., None]) -> None:
         "unanswered, first half / second half / most",
         lambda c: " / ".join(f"{c['unanswered'][part]:,.0f}" for part in ("first_half", "second_half", "max")),
     )
+
+
+def _warm_up(column: dict[str, Any]) -> str:
+    found = column["warm_up"]
+    return f"{found['p50']:,.1f} / {found['p99']:,.1f} / {found['max']:,.1f}"
 
 
 def _trouble(row: Callable[..., None], columns: list[dict[str, Any]], runs: Sequence[RunResult]) -> None:

@@ -147,7 +147,8 @@ class Worker:
     async def play(self, start_ns: int) -> None:
         """Send everything at its time. The times do not move, however the server behaves."""
         shape = self._plan.shape
-        schedule = make_schedule(self._plan.members, shape.rate, shape.duration_s, self._chance)
+        schedule = make_schedule(self._plan.members, shape.rate, shape.load_s, self._chance)
+        self.tally.counted_from_ns = start_ns + round(shape.warm_up_s * 1e9)
         turns = [0] * len(self.clients)
         for client in self.clients:
             if client.member.slow:
@@ -164,7 +165,7 @@ class Worker:
             groups = client.member.groups
             client.send(due, groups[turns[index] % len(groups)])
             turns[index] += 1
-        await asyncio.sleep(max(0.0, start_ns / 1e9 + shape.duration_s - time.monotonic()))
+        await asyncio.sleep(max(0.0, start_ns / 1e9 + shape.load_s - time.monotonic()))
 
     async def finish(self) -> Result:
         """Read the histories, close, and sum up."""
@@ -176,6 +177,7 @@ class Worker:
         tally = self.tally
         return Result(
             progress=msgspec.structs.replace(tally.progress, connected=connected),
+            warm_up_us=tally.warm_up_us,
             ack_us=tally.ack_us,
             delivery_us=tally.delivery_us,
             late_us=tally.late_us,

@@ -45,17 +45,24 @@ def double() -> Double:
 
 
 async def run(
-    double: Double, folder: Path, *, processes: int = 1, check: bool = True, drain_s: float = 10, slow: int = 0
+    double: Double,
+    folder: Path,
+    *,
+    shape: Shape = SHAPE,
+    processes: int = 1,
+    check: bool = True,
+    drain_s: float = 10,
+    slow: int = 0,
 ) -> RunResult:
     members = [
-        Member(user, str(user), joined, user <= SHAPE.senders, user > SHAPE.users - slow)
-        for user, joined in layout(USERS, GROUPS, SHAPE, 1).items()
+        Member(user, str(user), joined, user <= shape.senders, user > shape.users - slow)
+        for user, joined in layout(USERS, GROUPS, shape, 1).items()
     ]
     options = Options(
         processes=processes, connect_rate=200, connect_timeout_s=5, readers_max=4, check=check, seed=1, drain_s=drain_s
     )
     async with double.serving():
-        return await run_once(Target(double.url, "", "", None), members, SHAPE, options, folder, Silent())
+        return await run_once(Target(double.url, "", "", None), members, shape, options, folder, Silent())
 
 
 async def test_everything_is_sent_counted_and_checked(double: Double, tmp_path: Path) -> None:
@@ -89,6 +96,21 @@ async def test_a_stall_of_the_server_counts_for_all_that_were_due_meanwhile(doub
     assert result.ack.p90 > 300
     assert 450 < result.ack.max < 2000
     assert result.late.p99 < 100
+
+
+async def test_what_was_due_in_the_warm_up_is_shown_apart(double: Double, tmp_path: Path) -> None:
+    double.stall_s = 0.5
+    result = await run(double, tmp_path, shape=msgspec.structs.replace(SHAPE, warm_up_s=1.0))
+    stored = sum(map(len, double.history.values()))
+    assert result.sent == result.acked == result.ack.count == result.late.count
+    assert result.delivered == result.expected == result.delivery.count == 3 * result.acked
+    assert result.warm_up.count + result.ack.count == stored
+    assert 50 <= result.warm_up.count <= 60
+    assert 50 <= result.ack.count <= 60
+    assert result.warm_up.max > 450 > result.ack.max
+    assert result.drained
+    assert result.anomalies is not None
+    assert (result.anomalies.found, result.anomalies.unread_groups, result.anomalies.unjudged) == ({}, 0, 0)
 
 
 async def test_what_is_acked_and_not_stored_is_called_lost(double: Double, tmp_path: Path) -> None:
@@ -171,6 +193,8 @@ def test_everybody_is_in_as_many_full_groups_as_asked_for(
         {"senders": 13},
         {"duration_s": 0},
         {"duration_s": 4000},
+        {"warm_up_s": -1},
+        {"warm_up_s": 4000},
         {"rate": 1e9},
         {"body_chars": 19},
         {"body_chars": 2001},
