@@ -1,6 +1,6 @@
 """What the full form found, one file for each row and broker, so that a run cut short goes on where it was; and the report of all of them.
 
-`FAULTS=full python -m tests.faults.results` writes docs/faults-report.md from what is there.
+`FAULTS=full python -m tests.faults.results` writes docs/faults-report.md: rows that were done here take the place of those it has.
 """
 
 import json
@@ -8,7 +8,7 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -132,29 +132,31 @@ def dated(commit: str) -> str:
     return f"{commit}, {day}" if day else commit
 
 
-def table(results: Sequence[Result]) -> str:
-    """Markdown rows of one stage."""
-    lines = [
-        "| harm | times | anomalies | recovered after, median / longest | limit | acked | sent again | seed | commit |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        harm = STAGES[r.broker].harms[r.row]
-        median, longest = statistics.median(r.times), max(r.times)
-        notes = [] if harm.measure.startswith("until everything") else [harm.measure]
-        notes += (
-            [f"{harm.away_s[0]:g} s away; a gateway grew by {r.grown_mb:.0f} MB at most"]
-            if harm.away_s[0] == OUTAGE
-            else []
-        )
-        if r.shed or r.row in (RUSH_ROW, USUAL_RUSH_ROW):
-            notes.append(f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most")
-        note = f" ({'; '.join(notes)})" if notes else ""
-        lines.append(
-            f"| {r.row}{note} | {len(r.times)} | 0 | {median:.1f} / {longest:.1f} s | {harm.limit_s:g} s |"
-            f" {r.acked:,} | {r.resent:,} | {r.seed} | {dated(r.commit)} |"
-        )
-    return "\n".join(lines)
+def line(r: Result) -> str:
+    """The row of a table, Markdown."""
+    harm = STAGES[r.broker].harms[r.row]
+    median, longest = statistics.median(r.times), max(r.times)
+    notes = [] if harm.measure.startswith("until everything") else [harm.measure]
+    notes += (
+        [f"{harm.away_s[0]:g} s away; a gateway grew by {r.grown_mb:.0f} MB at most"]
+        if harm.away_s[0] == OUTAGE
+        else []
+    )
+    if r.shed or r.row in (RUSH_ROW, USUAL_RUSH_ROW):
+        notes.append(f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most")
+    note = f" ({'; '.join(notes)})" if notes else ""
+    return (
+        f"| {r.row}{note} | {len(r.times)} | 0 | {median:.1f} / {longest:.1f} s | {harm.limit_s:g} s | {r.acked:,} | {r.resent:,} |"
+        f" {r.events:,} | {r.lasted_s / 60:.1f} min | {r.seed} | {dated(r.commit)} |"
+    )
+
+
+def reported(stage: str) -> Mapping[str, str]:
+    """Harm → its row in the report that is there."""
+    text = REPORT.read_text() if REPORT.exists() else ""
+    _, _, section = text.partition(f"## {STAGES[stage].title}\n")
+    lines = [each for each in section.partition("\n## ")[0].splitlines() if each.startswith("|")]
+    return {row: each for row in STAGES[stage].harms for each in lines if re.match(rf"\| {re.escape(row)} [|(]", each)}
 
 
 HEAD = """# Faults in a cluster: the report
@@ -173,27 +175,29 @@ A row stays until it is done again, so each names the commit it was done with. T
 their histories are kept; the cause may be the product, the test or the machine.
 """
 
+TABLE = (
+    "| harm | times | anomalies | recovered after, median / longest | limit | acked | sent again | events | took | seed | commit |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+)
+
 
 def write_report() -> None:
-    """Write docs/faults-report.md."""
+    """Write docs/faults-report.md: what is kept here, and of the rows that were done elsewhere what it says now."""
     parts = [HEAD]
     for name, stage in STAGES.items():
-        results = list(kept(name))
-        if results:
-            minutes = sum(r.lasted_s for r in results) / 60
-            events = sum(r.events for r in results)
-            done = {result.row for result in results}
-            left = [row for row in stage.harms if row not in done]
-            missing = f"\n**Not run yet:** {', '.join(left)}.\n" if left else ""
-            failed = ", ".join(
+        lines = {**reported(name), **{result.row: line(result) for result in kept(name)}}
+        if lines:
+            table = [*TABLE, *(lines[row] for row in stage.harms if row in lines)]
+            parts.append(f"## {stage.title}\n\n`{stage.command}`\n\n" + "\n".join(table) + "\n")
+            left = [row for row in stage.harms if row not in lines]
+            if left:
+                parts.append(f"**Not run yet:** {', '.join(left)}.\n")
+            failed = [
                 f"{each.row} (seed {each.seed}{each.commit and ', commit ' + dated(each.commit)})"
                 for each in failures(name)
-            )
-            missing += f"\n**Tries that failed and were kept:** {failed}.\n" if failed else ""
-            parts.append(
-                f"## {stage.title}\n\n`{stage.command}`; {minutes:.0f} minutes; {events:,} recorded events."
-                f"\n\n{table(results)}\n{missing}"
-            )
+            ]
+            if failed:
+                parts.append(f"**Tries that failed and were kept:** {', '.join(failed)}.\n")
     REPORT.write_text("\n".join(parts))
 
 

@@ -27,3 +27,20 @@ def test_rows_name_their_commit_and_failed_tries_are_named(tmp_path: Path, monke
     assert "| 7 | 0000000 |" in report
     assert f"**Tries that failed and were kept:** {ROW} (seed 8, commit abc1234+), {ROW} (seed 9).\n" in report
     assert "poison, one in 1,000 (seed" not in report
+
+
+@pytest.mark.may_block
+def test_a_row_done_elsewhere_stays_until_it_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "REPORT", tmp_path / "report.md")
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "there")
+    for stage, row, seed in ((STAGE, ROW, 7), (STAGE, "consumer killed", 8), ("redis_streams", ROW, 9)):
+        Result(row, stage, seed, "0000000", [0.5], acked=10, resent=0, events=1000, lasted_s=90.0).keep()
+    write_report()
+    there = results.REPORT.read_text()
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "here")
+    write_report()
+    assert results.REPORT.read_text() == there
+    Result(ROW, STAGE, 17, "1111111", [0.5], acked=10, resent=0, events=1000, lasted_s=90.0).keep()
+    write_report()
+    assert results.REPORT.read_text() == there.replace("| 7 | 0000000 |", "| 17 | 1111111 |")
+    assert there.count("| 1,000 | 1.5 min |") == 3
