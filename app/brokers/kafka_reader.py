@@ -16,6 +16,9 @@ from app.brokers.kafka_cluster import Cluster, away
 
 log = structlog.get_logger(__name__)
 
+READ_AHEAD_S = 0.01
+"""How long a fetch that finds records read ahead waits for more: as long as aiokafka keeps some it asks for no others, so what came
+since is asked for only now. The answer takes one or two milliseconds."""
 POLL_S = 0.2
 """How soon a waiting fetch sees what is not a record: partitions that come, a cluster that goes."""
 LOOKS = 4
@@ -69,6 +72,8 @@ class KafkaSubscription(Subscription):
         self.member: Member | None = None
         self._leaving: Member | None = None
         self._given: list[int] | None = None
+        self._told: list[int] | None = None
+        """What of it the listener knows: a fetch may be cancelled, or find Kafka away, before anything is read."""
         self._owned: dict[int, Owned] = {}
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -164,8 +169,12 @@ class KafkaSubscription(Subscription):
         try:
             missing = at_most - self._waiting
             if missing > 0:
-                found = await self._poll(self.member, 0 if self._waiting else wait_s, missing)
+                found = await self._poll(self.member, 0, missing)
                 self._take_in(found)
+                if len(found) < missing and self._given is not None:
+                    missing -= len(found)
+                    found = await self._poll(self.member, READ_AHEAD_S if self._waiting else wait_s, missing)
+                    self._take_in(found)
                 if len(found) < missing:
                     return self._waiting  # all there is
             # In turn, so that a partition with much in it does not keep others from being read.
@@ -224,7 +233,9 @@ class KafkaSubscription(Subscription):
         self._at_rest.clear()
         try:
             fresh = [partition for partition in given if marks[partition].fresh]
-            await self._listener.on_assigned(given, fresh)
+            if self._told is not given:
+                await self._listener.on_assigned(given, fresh)
+                self._told = given
             # Only the first owner begins a log: what the next one knows of it holds.
             await self._move({partition: marks[partition].position for partition in fresh})
             self._owned = {
@@ -254,9 +265,9 @@ class KafkaSubscription(Subscription):
             raise away(error) from error
 
     def _give_up(self) -> None:
-        partitions, self._owned = sorted(self._owned), {}
-        if partitions:
-            self._listener.on_revoked(partitions)
+        told, self._told, self._owned = self._told, None, {}
+        if told is not None:
+            self._listener.on_revoked(told)
 
     async def _leave(self, reason: str) -> None:
         """Stop being this member; the next step joins as another."""

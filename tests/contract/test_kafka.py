@@ -338,3 +338,23 @@ async def test_a_cluster_that_is_away_at_the_start_is_busy(options: Kafka, broke
     other = KafkaBroker(nowhere, broker._supervisor, Readiness(), partitions=PARTITIONS, append_timeout_s=1)
     with pytest.raises(Busy):
         await other.start()
+
+
+async def test_a_fetch_brings_what_came_after_what_was_read_ahead(
+    broker: KafkaBroker, subscription: KafkaSubscription
+) -> None:
+    await broker.append(0, [b"first"])
+    assert values(await subscription.fetch(500)) == [b"first"]
+    together = False
+    for number in range(20):
+        ahead, later = f"{number} ahead".encode(), f"{number} later".encode()
+        await broker.append(0, [ahead])
+        await asyncio.sleep(0.2)
+        await broker.append(0, [later])
+        records = await subscription.fetch(500)
+        together = values(records) == [ahead, later]
+        if together:
+            break
+        # A busy machine answers later than the fetch waits.
+        assert values(records + await subscription.fetch(500)) == [ahead, later]
+    assert together
