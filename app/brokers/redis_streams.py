@@ -61,6 +61,7 @@ class RedisStreamsBroker(Broker):
         self._renew_s = renew_s
         self._timeout_s = timeout_s
         self._appender = Appender(redis, readiness, self._lost, max_records=max_records, timeout_s=append_timeout_s)
+        self._task: asyncio.Task[None] | None = None
 
     def _lost(self) -> bool:
         # Looked up at each call: it is set after this object was made.
@@ -108,5 +109,7 @@ class RedisStreamsBroker(Broker):
 
     async def stop(self) -> None:
         """Appends under way end with an unknown outcome."""
-        await self._supervisor.end(self._task, self._timeout_s)
+        task, self._task = self._task, None
+        if task is not None:
+            await self._supervisor.end(task, self._timeout_s)
         await self._redis.aclose()

@@ -160,9 +160,12 @@ async def test_a_registry_that_is_away(dsn: str, redis_url: str) -> None:
 
 
 @pytest.mark.may_block
+@pytest.mark.parametrize("broker", ["memory", "redis_streams"])
 @pytest.mark.parametrize("registry", ["", "redis"])
-async def test_redis_that_is_away_is_wrong(dsn: str, registry: str, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = settings_for(dsn, f"redis://{CLOSED}", cluster={"registry": registry})
+async def test_redis_that_is_away_is_wrong(
+    dsn: str, registry: str, broker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_for(dsn, f"redis://{CLOSED}", cluster={"registry": registry}, broker={"kind": broker})
     assert await status(settings, as_json=True) == EXIT_WRONG
     said = json.loads(capsys.readouterr().out)
     assert said["wrong"][0].startswith(f"Redis at {CLOSED} cannot be reached")
