@@ -16,18 +16,17 @@ from rich.console import Console
 
 from app import settings
 from app.errors import ConfigError
+from app.open_files import SPARE_FILES, raise_open_files
 from bench.plan import Shape
 from bench.results import RunResult, machine, median
 from bench.run import Options, run_once
 from bench.scenarios import Scenario, shapes_of
 from bench.seed import seed
-from bench.server import BenchError, Target, own_cluster, own_server, own_stores, raise_open_files
+from bench.server import BenchError, Target, own_cluster, own_server, own_stores
 from bench.show import Screen, table
 from local.cluster import BrokerKind, RegistryKind
 from local.cluster import Shape as Nodes
 
-SPARE_FILES = 200
-"""Open files a process needs beside its connections."""
 app = typer.Typer(add_completion=False)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -74,14 +73,6 @@ class Target:
     def api_url(self) -> str:
         """The HTTP API."""
         return self.url + "/api/v1"
-
-
-def raise_open_files() -> int:
-    """Raise the limit of open files of this process and its children as far as allowed; returns the new limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from app.cli.show import public_url
 from app.cli.stores import check_folder, explained, open_stores
 from app.lifecycle import Readiness
 from app.metrics import Metrics
+from app.open_files import raise_open_files, warn_of_few
 from app.roles import build_app, drain
 from app.sections import Collector
 from app.settings import Settings
@@ -94,6 +95,9 @@ async def _serve(settings: Settings, progress: Progress, stop: Stop) -> None:
     progress.step(f"Magpie {__version__}, role {settings.role}, environment {settings.env}")
     async with AsyncExitStack() as stack:
         check_folder(settings)
+        files = raise_open_files()
+        if settings.role in ("all", "gateway"):
+            warn_of_few(files, settings.gateway.max_connections)
         # Bound first: a port in use is known before anything is started.
         public = stack.enter_context(bind(settings.http.host, settings.http.port, "IM_HTTP"))
         readiness, metrics = Readiness(), Metrics()

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -343,6 +344,21 @@ def test_serves_in_production_on_the_stores_it_is_given(
     assert serving.steps == [], "where nobody watches everything is a log line"
     assert SECRET not in serving.log()
     assert not data_dir.exists(), "nothing is kept beside the stores"
+
+
+def test_serves_with_all_the_files_it_may_open_and_says_when_they_are_few(
+    start: StartServing, dsn: str, redis_url: str
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    try:
+        serving = start(IM_POSTGRES__DSN=dsn, IM_REDIS__URL=redis_url, IM_GATEWAY__MAX_CONNECTIONS=str(10**9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    said = json.loads(serving.logged("open_files_limited"))
+    assert said["limit"] > 512
+    assert said["needed"] > 10**9
+    assert serving.end(signal.SIGTERM) == 0
 
 
 def test_restarts_after_its_whole_group_was_killed(start: StartServing) -> None:
