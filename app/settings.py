@@ -24,6 +24,8 @@ SAMPLE_SECRET_MARK = "sample"  # noqa: S105 - the marker by which sample secrets
 RENEWALS_PER_LEASE = 3
 MIN_SECRET_CHARS = 32
 """HMAC-SHA-256 keys shorter than the hash weaken it (RFC 7518, 3.2)."""
+BEYOND_A_PROCESS = {"broker": "redis_streams or kafka", "delivery": "redis_pubsub"}
+"""Section → the kinds that are not in the memory of one process."""
 
 Environment = Literal["dev", "test", "production"]
 Role = Literal["all", "gateway", "api", "consumer"]
@@ -119,11 +121,7 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
 def check(settings: Settings) -> None:
     """Rules across settings. Raises ConfigError."""
     if settings.role != "all":
-        for section in ("broker", "delivery"):
-            if getattr(settings, section).kind == "memory":
-                raise ConfigError(
-                    f"{section}.kind = memory works only with role = all; choose another {section} for role = {settings.role}."
-                )
+        _check_not_memory(settings, "works only with role = all")
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
     if settings.cluster.registry:
         _check_registered(settings)
@@ -138,6 +136,8 @@ def check(settings: Settings) -> None:
     _check_etcd(settings.etcd)
     _check_grpc(settings)
     nodes = list(settings.gateway.ws_urls)
+    if len(nodes) > 1:
+        _check_not_memory(settings, "stays within this process, but gateway.nodes names more than one")
     if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
             f"gateway.nodes names {', '.join(nodes)} but not this gateway ({settings.gateway.node_id or 'without a name'}), so nobody "
@@ -156,6 +156,13 @@ def check(settings: Settings) -> None:
         raise ConfigError("auth.secret is the sample; make your own, for example with `openssl rand -hex 32`.")
     if secret and len(secret) < MIN_SECRET_CHARS:
         raise ConfigError(f"auth.secret has {len(secret)} characters; use at least {MIN_SECRET_CHARS}.")
+
+
+def _check_not_memory(settings: Settings, why: str) -> None:
+    """Neither broker nor delivery in the memory of a process, which its pushes never leave. Raises ConfigError."""
+    for section, others in BEYOND_A_PROCESS.items():
+        if getattr(settings, section).kind == "memory":
+            raise ConfigError(f"{section}.kind = memory {why}; set IM_{section.upper()}__KIND={others}.")
 
 
 def _check_shared(settings: Settings, why: str) -> None:
@@ -182,6 +189,7 @@ def _check_registered(settings: Settings) -> None:
             f"cluster.registry = {registry} sends users through http.public_url to each gateway by its name, and this one has none; set "
             "IM_GATEWAY__NODE_ID, and give the proxy the same name, or set IM_GATEWAY__PUBLIC_WS_URL."
         )
+    _check_not_memory(settings, f"stays within this process, but cluster.registry = {registry} is for several")
     if cluster.timeout_s > cluster.heartbeat_s:
         raise ConfigError(
             f"cluster.timeout_s is {cluster.timeout_s:g}; make it at most cluster.heartbeat_s ({cluster.heartbeat_s:g}), so that a "
@@ -218,10 +226,6 @@ def _check_grpc(settings: Settings) -> None:
     if grpc.answers and not settings.cluster.registry:
         raise ConfigError(
             "grpc.answers is on, but without a registry nobody knows where gateways listen; set IM_CLUSTER__REGISTRY, or turn it off."
-        )
-    if grpc.answers and settings.delivery.kind == "memory":
-        raise ConfigError(
-            "grpc.answers is on, but delivery.kind = memory stays within this process; set IM_DELIVERY__KIND, or turn it off."
         )
     if bool(grpc.cert_file) != bool(grpc.key_file):
         raise ConfigError("grpc.cert_file and grpc.key_file belong together; set both or neither.")

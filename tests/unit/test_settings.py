@@ -16,7 +16,10 @@ GATEWAY = {
     "IM_AUTH__SECRET": "s" * 32,
 }
 
-REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss://g1/ws"}
+SEVERAL = {"IM_BROKER__KIND": "kafka", "IM_DELIVERY__KIND": "redis_pubsub"}
+"""Not in the memory of one process."""
+REGISTERED = {**SEVERAL, "IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss://g1/ws"}
+LISTED = {"IM_GATEWAY__NODES": "g1=wss://a/ws,g2=wss://b/ws", "IM_GATEWAY__NODE_ID": "g1"}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,30 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
         ({"IM_HTTP__PORT": "eighty"}, r"http\.port .*valid integer"),
         ({"IM_ENV": "staging"}, "IM_ENV is 'staging'; use dev, test or production"),
         ({"IM_DELIVERY__GROUP": "routed"}, "delivery.group = routed finds gateways by Redis"),
-        ({"IM_ROLE": "gateway"}, "broker.kind = memory works only with role = all"),
+        (
+            {"IM_ROLE": "gateway"},
+            "broker.kind = memory works only with role = all; set IM_BROKER__KIND=redis_streams or kafka",
+        ),
+        (
+            {**GATEWAY, "IM_DELIVERY__KIND": "memory"},
+            "delivery.kind = memory works only with role = all; set IM_DELIVERY__KIND=redis_pubsub",
+        ),
+        (
+            {**REGISTERED, "IM_BROKER__KIND": "memory"},
+            r"broker\.kind = memory stays within this process, but cluster\.registry = redis is for several; set IM_BROKER__KIND",
+        ),
+        (
+            {**REGISTERED, "IM_DELIVERY__KIND": "memory"},
+            r"delivery\.kind = memory stays within this process, but cluster\.registry = redis is for several; set IM_DELIVERY",
+        ),
+        (
+            LISTED,
+            r"broker\.kind = memory stays within this process, but gateway\.nodes names more than one; set IM_BROKER__KIND=redis_streams",
+        ),
+        (
+            {**LISTED, "IM_BROKER__KIND": "kafka"},
+            r"delivery\.kind = memory stays within this process, but gateway\.nodes names more than one; set IM_DELIVERY__KIND",
+        ),
         (
             {"IM_ENV": "production"},
             "postgres.dsn is empty, but production needs servers of your own; set IM_POSTGRES__DSN",
@@ -71,7 +97,6 @@ REGISTERED = {"IM_CLUSTER__REGISTRY": "redis", "IM_GATEWAY__PUBLIC_WS_URL": "wss
         ({"IM_GRPC__TOKEN": "short"}, r"grpc\.token has 5 characters"),
         ({"IM_GRPC__ENABLED": "false", "IM_GRPC__ANSWERS": "true"}, r"no gateway listens; turn both on"),
         ({"IM_GRPC__ANSWERS": "true"}, r"without a registry nobody knows where gateways listen"),
-        ({**REGISTERED, "IM_GRPC__ANSWERS": "true"}, r"delivery\.kind = memory stays within this process"),
         ({"IM_GRPC__CA_FILE": "/ca.pem"}, r"grpc\.tls = off encrypts nothing"),
         ({"IM_GRPC__TLS": "on"}, r"grpc\.tls = on needs grpc\.ca_file"),
         ({**GATEWAY, "IM_GRPC__TLS": "on", "IM_GRPC__CA_FILE": "/ca"}, r"needs grpc\.cert_file and .* role = gateway"),
@@ -125,6 +150,17 @@ def test_a_gateway_of_the_list_is_welcome(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in {**GATEWAY, "IM_GATEWAY__NODES": "g1=wss://a/ws", "IM_GATEWAY__NODE_ID": "g1"}.items():
         monkeypatch.setenv(name, value)
     assert load().gateway.node_id == "g1"
+
+
+@pytest.mark.parametrize(
+    "variables", [{**LISTED, **SEVERAL}, REGISTERED, {**LISTED, "IM_GATEWAY__NODES": "g1=wss://chat.example.org/ws"}]
+)
+def test_one_process_for_everything_may_be_one_of_several_or_be_named(
+    monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load().role == "all"
 
 
 def test_an_api_asks_the_registry_where_gateways_are(monkeypatch: pytest.MonkeyPatch) -> None:
