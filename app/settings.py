@@ -97,8 +97,11 @@ class Settings(BaseSettings):
         )
 
 
-def load(overrides: Mapping[str, Any] | None = None) -> Settings:
-    """Read and validate the settings; `overrides` win over every other source. Raises ConfigError with one sentence."""
+def load(overrides: Mapping[str, Any] | None = None, *, serves: bool = True) -> Settings:
+    """Read and validate the settings; `overrides` win over every other source. Raises ConfigError with one sentence.
+
+    Without `serves` they are only read, to write about the processes that do: what each gateway must know of itself is not asked for.
+    """
     env = os.environ.get("IM_ENV", "dev")
     if env not in ("dev", "test", "production"):
         raise ConfigError(f"IM_ENV is {env!r}; use dev, test or production.")
@@ -114,17 +117,19 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError(f"Setting {where} ({name}): {what}.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"A file in {CONFIG_DIR} is not valid TOML: {error}.") from None
-    check(settings)
+    check(settings, serves=serves)
     return settings
 
 
-def check(settings: Settings) -> None:
-    """Rules across settings. Raises ConfigError."""
+def check(settings: Settings, *, serves: bool = True) -> None:
+    """Rules across settings; `serves` as in `load`. Raises ConfigError."""
     if settings.role != "all":
         _check_not_memory(settings, "works only with role = all")
         _check_shared(settings, f"role = {settings.role} shares its stores with the other roles")
     if settings.cluster.registry:
         _check_registered(settings)
+        if serves:
+            _check_place(settings)
     elif settings.role == "api" and not (
         settings.gateway.nodes or settings.gateway.public_ws_url or settings.http.public_url
     ):
@@ -135,14 +140,8 @@ def check(settings: Settings) -> None:
     _check_delivery(settings.delivery)
     _check_etcd(settings.etcd)
     _check_grpc(settings)
-    nodes = list(settings.gateway.ws_urls)
-    if len(nodes) > 1:
-        _check_not_memory(settings, "stays within this process, but gateway.nodes names more than one")
-    if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
-        raise ConfigError(
-            f"gateway.nodes names {', '.join(nodes)} but not this gateway ({settings.gateway.node_id or 'without a name'}), so nobody "
-            "would be sent here; add it, or set IM_GATEWAY__NODE_ID to one of them."
-        )
+    if serves:
+        _check_listed(settings)
     if settings.testing.crash_point and settings.env != "test":
         raise ConfigError("testing.crash_point is only for tests; unset IM_TESTING__CRASH_POINT.")
     _check_renewals(settings)
@@ -174,11 +173,21 @@ def _check_shared(settings: Settings, why: str) -> None:
 
 def _check_registered(settings: Settings) -> None:
     """Rules where gateways register themselves. Raises ConfigError."""
-    registry, cluster, gateway = settings.cluster.registry, settings.cluster, settings.gateway
-    if gateway.nodes:
+    registry, cluster = settings.cluster.registry, settings.cluster
+    if settings.gateway.nodes:
         raise ConfigError(
             f"gateway.nodes lists the gateways, but with cluster.registry = {registry} they register themselves; unset one of the two."
         )
+    if cluster.timeout_s > cluster.heartbeat_s:
+        raise ConfigError(
+            f"cluster.timeout_s is {cluster.timeout_s:g}; make it at most cluster.heartbeat_s ({cluster.heartbeat_s:g}), so that a "
+            "heartbeat without an answer does not delay the next."
+        )
+
+
+def _check_place(settings: Settings) -> None:
+    """Whether what a gateway registers leads to it, and it alone. Raises ConfigError."""
+    registry, gateway = settings.cluster.registry, settings.gateway
     if settings.role in ("all", "gateway") and not (gateway.public_ws_url or settings.http.public_url):
         raise ConfigError(
             f"cluster.registry = {registry} tells others where clients reach this gateway, and it does not know; set "
@@ -190,10 +199,17 @@ def _check_registered(settings: Settings) -> None:
             "IM_GATEWAY__NODE_ID, and give the proxy the same name, or set IM_GATEWAY__PUBLIC_WS_URL."
         )
     _check_not_memory(settings, f"stays within this process, but cluster.registry = {registry} is for several")
-    if cluster.timeout_s > cluster.heartbeat_s:
+
+
+def _check_listed(settings: Settings) -> None:
+    """Whether this process fits the list of gateways, where there is one. Raises ConfigError."""
+    nodes = list(settings.gateway.ws_urls)
+    if len(nodes) > 1:
+        _check_not_memory(settings, "stays within this process, but gateway.nodes names more than one")
+    if nodes and settings.role in ("all", "gateway") and settings.gateway.node_id not in nodes:
         raise ConfigError(
-            f"cluster.timeout_s is {cluster.timeout_s:g}; make it at most cluster.heartbeat_s ({cluster.heartbeat_s:g}), so that a "
-            "heartbeat without an answer does not delay the next."
+            f"gateway.nodes names {', '.join(nodes)} but not this gateway ({settings.gateway.node_id or 'without a name'}), so nobody "
+            "would be sent here; add it, or set IM_GATEWAY__NODE_ID to one of them."
         )
 
 

@@ -69,7 +69,7 @@ def nginx(
     from app.cli.output import write
     from app.settings import load
 
-    settings = load(PLACEHOLDERS)
+    settings = load(PLACEHOLDERS, serves=False)
     front = Front(
         certificate=certificate,
         key=key,

@@ -158,10 +158,8 @@ def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
     if len({node.lower() for node in front.gateways}) < len(front.gateways):
         raise ConfigError("Two node ids differ only in case; Nginx takes them for one.")
     listed = settings.gateway.ws_urls
-    if settings.role != "all" and not (front.gateways or listed):
-        raise ConfigError(
-            f"role = {settings.role} leaves sockets to the gateways; name each by its gateway.node_id: --gateway NODE=HOST:PORT."
-        )
+    if not (front.gateways or listed) and (left := _leaves_sockets(settings)):
+        raise ConfigError(f"{left}; name each by its gateway.node_id: --gateway NODE=HOST:PORT.")
     if listed and (unknown := sorted(set(front.gateways) - set(listed))):
         raise ConfigError(
             f"gateway.nodes does not name {', '.join(unknown)}, so nobody would be sent there; add it to IM_GATEWAY__NODES."
@@ -177,6 +175,15 @@ def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
             raise ConfigError(
                 f"gateway.nodes has {url} for {node}, which leads to any gateway; it must be wss://{public.netloc}/ws/{node}."
             )
+
+
+def _leaves_sockets(settings: Settings) -> str:
+    """Why an api does not serve sockets for everybody; empty: it does, or gateways are reached without Nginx."""
+    if settings.role != "all":
+        return f"role = {settings.role} leaves sockets to the gateways"
+    if settings.cluster.registry and not settings.gateway.public_ws_url:
+        return f"cluster.registry = {settings.cluster.registry} sends users to gateways by their names"
+    return ""
 
 
 def _check_address(address: str) -> None:

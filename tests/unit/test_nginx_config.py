@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def test_an_api_alone_is_refused_because_nobody_would_serve_sockets(config: Sett
     with pytest.raises(ConfigError, match=r"name each by its gateway\.node_id: --gateway NODE=HOST:PORT"):
         render(api, front_with(gateways={}))
     assert "gateway_g1" in render(api, front_with())
+    registry = {"cluster": config.cluster.model_copy(update={"registry": "redis"})}
+    with pytest.raises(
+        ConfigError, match=r"cluster\.registry = redis sends users to gateways by their names; name each"
+    ):
+        render(settings_with(config, nodes=()).model_copy(update=registry), front_with(gateways={}))
     elsewhere = settings_with(config, nodes=("g1=wss://g1.example.org/ws",)).model_copy(update={"role": "api"})
     assert "gateway_g1" not in render(elsewhere, front_with(gateways={}))
 
@@ -163,6 +169,20 @@ def test_the_command_takes_the_settings_of_an_api(monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "nginx.conf").read_text() == printed.stdout
     for wrong in ("--gateway=g1", "--gateway=g1=h:1"):
         assert isinstance(CliRunner().invoke(cli, ["nginx", *options, wrong]).exception, ConfigError)
+
+
+@pytest.mark.parametrize("where", [{"IM_GATEWAY__NODES": ",".join(NODES)}, {"IM_CLUSTER__REGISTRY": "redis"}])
+def test_the_command_asks_for_nothing_that_only_a_gateway_knows(
+    monkeypatch: pytest.MonkeyPatch, where: Mapping[str, str]
+) -> None:
+    public = {"IM_HTTP__PUBLIC_URL": "https://chat.example.org", "IM_HTTP__TRUSTED_PROXIES": "10.0.0.0/8"}
+    for name, value in {**public, **where}.items():
+        monkeypatch.setenv(name, value)
+    options = [f"--gateway={node}={address}" for node, address in GATEWAYS.items()]
+    printed = CliRunner().invoke(
+        cli, ["nginx", *options, f"--api={APIS[0]}", "--certificate=/c.pem", "--key=/k.pem"], catch_exceptions=False
+    )
+    assert "gateway_g2" in printed.stdout
 
 
 SKIPPED = ("missing_resolver",)
