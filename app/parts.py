@@ -1,4 +1,4 @@
-"""The objects of one process, each built on first use and without I/O; the only place that names concrete adapters."""
+"""The objects of one process, each built on first use and without I/O."""
 
 import os
 import socket
