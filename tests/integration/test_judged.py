@@ -1,9 +1,12 @@
-"""A send that comes again after a crash: stored is found, refused stays refused."""
+"""A send that comes again after a crash: stored is found, refused stays refused. And who was succeeded stores nothing."""
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 
-from app.consumer.fence import Fence
+import pytest
+
+from app.consumer.fence import Fence, StaleOwner
 from app.consumer.store import BatchStore
 from app.lifecycle import CrashPoint
 from app.modules.messages.models import Draft, Send, from_envelope, to_envelope
@@ -15,10 +18,10 @@ from tests.running import User, serving, settings_for
 BROKER = "a log of this test"
 
 
-async def successor(parts: Parts, fresh: bool) -> tuple[Fence, BatchStore]:
-    """A consumer that has just taken partition 0."""
+async def successor(parts: Parts, fresh: bool, partitions: Sequence[int] = (0,)) -> tuple[Fence, BatchStore]:
+    """A consumer that has just taken these partitions."""
     fence = Fence(parts.postgres, BROKER, "test")
-    await fence.on_assigned([0], [0] if fresh else [])
+    await fence.on_assigned(partitions, partitions if fresh else [])
     store = BatchStore(
         parts.postgres,
         parts.messages.repository,
@@ -77,3 +80,21 @@ async def test_in_a_log_that_began_anew_nothing_is_judged(dsn: str, redis_url: s
         fence, store = await successor(server.app[PARTS], fresh=True)
         outcomes = (await store.store([read(fence, record(group, ann, "two"), 3)], {0: 3})).outcomes
         assert [o.stored and o.stored.seq for o in outcomes] == [2]
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [0, 1]])
+async def test_who_lost_a_partition_stores_nothing_more(dsn: str, redis_url: str, lost: list[int]) -> None:
+    async with serving(settings_for(dsn, redis_url)) as server:
+        ann = await server.user()
+        group = await ann.group()
+        parts = server.app[PARTS]
+        fence, store = await successor(parts, fresh=True, partitions=(0, 1))
+        await store.store([read(fence, record(group, ann, "mine"), 0)], {0: 0, 1: 0})
+
+        # Others have them now, and nobody told it.
+        await successor(parts, fresh=False, partitions=lost)
+        with pytest.raises(StaleOwner):
+            await store.store([read(fence, record(group, ann, "late"), 1)], {0: 1, 1: 1})
+        assert [m["body"] for m in await ann.history(group)] == ["mine"]
+        fence, _ = await successor(parts, fresh=False, partitions=(0, 1))
+        assert [fence.judged(partition, offset) for partition in (0, 1) for offset in (0, 1)] == [True, False] * 2

@@ -5,6 +5,7 @@ import uuid
 
 import asyncpg
 
+from app.roles import PARTS
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.redis import Redis
 from tests.running import Server, serving, settings_for
@@ -71,6 +72,9 @@ async def test_who_lost_its_partitions_to_another_takes_them_again(dsn: str, red
             assert (await a.send(group, "after"))["seq"] == 2
         assert [m["body"] for m in await bob.history(group)] == ["before", "after"]
         assert await readiness(server) == {}
+        # The consumer is the last one where the roles are apart.
+        metrics = server.apps[-1][PARTS].metrics.registry
+        assert metrics.get_sample_value("im_batches_dropped_total") == 1
 
 
 LOST_AT_COMMIT = """
