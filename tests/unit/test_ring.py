@@ -2,7 +2,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from hashlib import blake2b
 from math import sqrt
 
 import pytest
@@ -20,7 +21,8 @@ USERS = range(1, 3001)
 UNEVEN = 0.15
 """Of its due share: what chance gives a node more or less with so many points, five standard deviations."""
 
-names = st.sets(st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True), min_size=1, max_size=12)
+node_names = st.from_regex(r"[A-Za-z0-9._-]{1,20}", fullmatch=True)
+names = st.sets(node_names, min_size=1, max_size=12)
 # The same examples each time: a share is a matter of chance, and a defect is not.
 chosen = settings(derandomize=True, max_examples=30)
 
@@ -66,6 +68,27 @@ def test_adding_or_removing_one_moves_only_its_own_users(names: set[str], chance
     if len(names) > 1:
         without = places(others)
         assert all(everybody[user] in (one, without[user]) for user in USERS)
+
+
+def rendezvous(names: Collection[str]) -> Mapping[int, str]:
+    """The reference: each user goes where its hash together with the name is highest (Thaler and Ravishankar, 1998)."""
+    return {user: max(names, key=lambda each: blake2b(f"{each} {user}".encode()).digest()) for user in USERS}
+
+
+@settings(chosen, max_examples=5)
+@given(st.sets(node_names, min_size=2, max_size=8))
+def test_it_is_as_even_as_rendezvous_hashing_and_moves_no_more(names: set[str]) -> None:
+    full, reference = places(ring(*map(node, names))), rendezvous(names)
+    most, most_there = (max(Counter(found.values()).values()) for found in (full, reference))
+    assert most < (1 + UNEVEN) * most_there
+    moved = moved_there = 0
+    for one in names:
+        others = names - {one}
+        without, without_there = places(ring(*map(node, others))), rendezvous(others)
+        moved += sum(full[user] != without[user] for user in USERS)
+        moved_there += sum(reference[user] != without_there[user] for user in USERS)
+    # Each node in turn comes and goes, so it is no matter of chance how many users it has.
+    assert moved <= moved_there
 
 
 @chosen
