@@ -7,6 +7,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,9 @@ class Trial:
         """How often to do it."""
         return full if FULL else short
 
-    @property
+    @cached_property
     def chance(self) -> random.Random:
-        """The choices of a test; the load has its own."""
+        """The choices of a test, one after the other; the load has its own."""
         return random.Random(f"faults {self.seed}")  # noqa: S311 - must be repeatable
 
 
