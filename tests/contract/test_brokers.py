@@ -8,7 +8,7 @@ import pytest
 
 from app.brokers.base import Broker, Record, Subscription
 from app.brokers.memory import MemoryBroker
-from app.errors import Busy
+from app.errors import AppError, Busy
 from tests.contract.logs import MAX_RECORDS, PARTITIONS, Connect, Ownership, positions, values
 
 
@@ -114,6 +114,66 @@ async def test_what_is_not_committed_waits_for_the_next_subscription(broker: Bro
     second = await broker.subscribe(Ownership())
     assert values(await take(second, 1), 0) == [b"2"]
     await second.close()
+
+
+async def test_who_connects_anew_goes_on_where_the_process_before_stopped(connect: Connect) -> None:
+    before = await connect()
+    await before.append(0, [b"1", b"2"])
+    first = await before.subscribe(Ownership())
+    records = await take(first, 2)
+    await first.commit({0: records[0].offset})
+    await first.close()
+    await before.stop()
+    after = await connect()
+    await after.append(0, [b"3"])
+    second = await after.subscribe(Ownership())
+    again = await take(second, 2)
+    assert values(again, 0) == [b"2", b"3"]
+    assert again[0] == records[1]
+    assert again[1].offset > again[0].offset
+    await second.close()
+
+
+async def test_who_stops_finishes_its_batch_and_leaves_the_rest(connect: Connect) -> None:
+    broker = await connect()
+    stopping = await broker.subscribe(Ownership())
+    for partition in range(PARTITIONS):
+        await broker.append(partition, [b"in work"])
+    in_work = await take(stopping, PARTITIONS)
+    for partition in range(PARTITIONS):
+        await broker.append(partition, [b"left"])
+    # Of the next batch nothing is done, and a third one is waited for.
+    await stopping.fetch(10)
+    fetch = asyncio.ensure_future(stopping.fetch(10))
+    await asyncio.wait({fetch}, timeout=0.05)
+    fetch.cancel()
+    await asyncio.wait({fetch})
+    await stopping.commit(positions(in_work))
+    await stopping.close()
+    await broker.stop()
+    successor = await (await connect()).subscribe(Ownership())
+    assert values(await take(successor, PARTITIONS)) == [b"left"] * PARTITIONS
+    await successor.close()
+
+
+async def test_whoever_appends_while_it_stops_is_told_what_became_of_that(connect: Connect) -> None:
+    broker = await connect()
+    await broker.append(0, [b"kept"])
+    appends = {b"%d" % number: broker.append(number % PARTITIONS, [b"%d" % number]) for number in range(40)}
+    await asyncio.sleep(0)  # the first of them are under way now
+    async with asyncio.timeout(20):
+        await broker.stop()
+        await asyncio.wait(appends.values())
+    errors = {value: append.exception() for value, append in appends.items()}
+    kept = {b"kept"} | {value for value, error in errors.items() if error is None}
+    refused = {value for value, error in errors.items() if isinstance(error, AppError) and error.outcome == "none"}
+    successor = await (await connect()).subscribe(Ownership())
+    read: set[bytes] = set()
+    async with asyncio.timeout(20):
+        while not kept <= read:
+            read |= set(values(await successor.fetch(500)))
+    await successor.close()
+    assert not refused & read
 
 
 async def test_the_next_batch_may_be_fetched_before_this_one_is_committed(
