@@ -18,7 +18,7 @@ from app import settings
 from app.errors import ConfigError
 from app.open_files import SPARE_FILES, raise_open_files
 from bench.plan import Shape
-from bench.results import RunResult, machine, median
+from bench.results import RunResult, felt, machine, median, ratios
 from bench.run import Options, run_once
 from bench.scenarios import Scenario, shapes_of
 from bench.seed import seed
@@ -232,24 +232,15 @@ def main(
                 console.print(example, style="red", markup=False)
         if scenario is Scenario.SLOW:
             console.print("with slow readers ÷ without: " + ratios(found[Scenario.SLOW], found[Scenario.FANOUT]))
+            for complaint in felt(found[Scenario.SLOW], found[Scenario.FANOUT]):
+                console.print(complaint, style="red", markup=False)
+                failed = True
     except (BenchError, ConfigError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         sys.exit(2)
     if json_file:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     sys.exit(1 if failed else 0)
-
-
-def ratios(results: list[RunResult], others: list[RunResult]) -> str:
-    """The medians of `results` divided by those of `others`."""
-    one, other = median(results), median(others)
-    pairs = {
-        "messages/s": (one["acked"], other["acked"]),
-        "ack P50": (one["ack"]["p50"], other["ack"]["p50"]),
-        "ack P99": (one["ack"]["p99"], other["ack"]["p99"]),
-        "delivery P99": (one["delivery"]["p99"], other["delivery"]["p99"]),
-    }
-    return ", ".join(f"{name} {a / b:.2f}" if b else f"{name} ?" for name, (a, b) in pairs.items())
 
 
 def _measure(

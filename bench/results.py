@@ -17,6 +17,8 @@ from bench.scrape import Mean
 from bench.usage import MACHINE, Use
 
 MB = 1_000_000
+FELT_RATIO, FELT_MS = 1.5, 20.0
+"""What slow readers may cost the others: so many times the P99, or so much more, whichever allows more."""
 
 
 @dataclass
@@ -182,6 +184,33 @@ def _median(values: Sequence[Any]) -> Any:
         # What a run did not count, it counted zero times.
         return statistics.median(value or 0 for value in values)
     return None
+
+
+def ratios(results: Sequence[RunResult], others: Sequence[RunResult]) -> str:
+    """The medians of `results` divided by those of `others`."""
+    one, other = median(results), median(others)
+    pairs = {
+        "messages/s": (one["acked"], other["acked"]),
+        "ack P50": (one["ack"]["p50"], other["ack"]["p50"]),
+        "ack P99": (one["ack"]["p99"], other["ack"]["p99"]),
+        "delivery P99": (one["delivery"]["p99"], other["delivery"]["p99"]),
+    }
+    return ", ".join(f"{name} {a / b:.2f}" if b else f"{name} ?" for name, (a, b) in pairs.items())
+
+
+def felt(slow: Sequence[RunResult], without: Sequence[RunResult]) -> list[str]:
+    """What the others feel of slow readers, by the medians: a sentence for each P99 that is too high, or that nobody can tell."""
+    complaints = []
+    for name in ("ack", "delivery"):
+        one, other = median(slow)[name], median(without)[name]
+        if not (one["count"] and other["count"]):
+            complaints.append(f"Nothing can be said of the others' {name} P99: nothing was counted.")
+        elif one["p99"] > max(FELT_RATIO * other["p99"], other["p99"] + FELT_MS):
+            complaints.append(
+                f"Slow readers are felt: the others' {name} P99 is {one['p99']:,.1f} ms with them and {other['p99']:,.1f} ms without; "
+                f"{FELT_RATIO:g} times as much or {FELT_MS:g} ms more would pass."
+            )
+    return complaints
 
 
 def machine() -> dict[str, Any]:
