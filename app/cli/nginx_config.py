@@ -74,6 +74,7 @@ def render(settings: Settings, front: Front) -> str:
         raise ConfigError("There is no api to pass requests to; name one.")
     for address in (*front.apis, *front.gateways.values()):
         _check_address(address)
+    _check_trust(settings, front)
     for address in front.listen:
         _check_address(f"{address}:1")
     environment = jinja2.Environment(
@@ -175,6 +176,29 @@ def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
             raise ConfigError(
                 f"gateway.nodes has {url} for {node}, which leads to any gateway; it must be wss://{public.netloc}/ws/{node}."
             )
+
+
+def _check_trust(settings: Settings, front: Front) -> None:
+    """What is on Nginx's own machine sees it come from there, and must believe it. Raises ConfigError."""
+    networks = [ipaddress.ip_network(network) for network in settings.http.trusted_proxies]
+    for address in (*front.apis, *front.gateways.values()):
+        came_from = _loopback(address.rpartition(":")[0])
+        if came_from and not any(came_from in network for network in networks):
+            raise ConfigError(
+                f"Nginx connects to {address} from {came_from}, which http.trusted_proxies does not name, so everybody would share the "
+                f"rate limits of that; add {came_from} to IM_HTTP__TRUSTED_PROXIES of all processes, or name another address."
+            )
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """From where this machine connects to itself there; None: it is another one."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host.lower() == "localhost" else host.strip("[]"))
+    except ValueError:
+        return None
+    if not address.is_loopback:
+        return None
+    return address if address.version == 6 else ipaddress.IPv4Address("127.0.0.1")
 
 
 def _leaves_sockets(settings: Settings) -> str:

@@ -76,7 +76,8 @@ def test_only_named_load_balancers_are_believed(config: Settings) -> None:
 
 
 def test_one_process_for_everything_needs_no_gateways(config: Settings) -> None:
-    text = render(settings_with(config, nodes=()), front_with(gateways={}, apis=("127.0.0.1:8080",)))
+    here = settings_with(config, nodes=(), trusted_proxies=("127.0.0.0/8",))
+    text = render(here, front_with(gateways={}, apis=("127.0.0.1:8080",)))
     assert re.search(r"upstream gateways \{[^}]+server 127\.0\.0\.1:8080 ", text)
 
 
@@ -149,6 +150,32 @@ def test_an_api_alone_is_refused_because_nobody_would_serve_sockets(config: Sett
 def test_a_proxy_that_nobody_believes_is_refused(config: Settings) -> None:
     with pytest.raises(ConfigError, match="trusted_proxies"):
         render(settings_with(config, trusted_proxies=()), front_with())
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "missing"),
+    [
+        ("127.0.0.1:8080", "10.0.0.0/8", "127.0.0.1"),
+        ("localhost:8080", "10.0.0.0/8", "127.0.0.1"),
+        ("127.0.0.5:8080", "127.0.0.5", "127.0.0.1"),
+        ("[::1]:8080", "127.0.0.0/8", "::1"),
+        ("[::1]:8080", "::/0", ""),
+        ("127.0.0.1:8080", "127.0.0.1", ""),
+        ("127.0.0.1:8080", "0.0.0.0/0", ""),
+        ("10.0.0.11:8080", "10.0.0.0/8", ""),
+    ],
+)
+@pytest.mark.parametrize("of", ["api", "gateway"])
+def test_nginx_is_believed_on_its_own_machine_too(
+    config: Settings, of: str, address: str, trusted: str, missing: str
+) -> None:
+    settings = settings_with(config, nodes=(), trusted_proxies=(trusted,))
+    front = front_with(apis=(address,)) if of == "api" else front_with(gateways={"g1": address})
+    if missing:
+        with pytest.raises(ConfigError, match=f"add {missing} to IM_HTTP__TRUSTED_PROXIES"):
+            render(settings, front)
+    else:
+        assert address in render(settings, front)
 
 
 def test_the_command_takes_the_settings_of_an_api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
