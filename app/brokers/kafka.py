@@ -33,12 +33,13 @@ class KafkaBroker(Broker):
         *,
         partitions: int,
         append_timeout_s: float,
+        least_replicas: int = 1,
     ) -> None:
         self.partitions = partitions
         self._options = options
         self._supervisor = supervisor
         self._connection = Connection(options)
-        self.cluster = Cluster(self._connection, readiness)
+        self.cluster = Cluster(self._connection, readiness, least_replicas=least_replicas)
         self.appender = Appender(self._connection, self.cluster, partitions, append_timeout_s)
         self._tasks: list[asyncio.Task[None]] = []
 

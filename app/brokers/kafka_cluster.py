@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     InvalidReplicationFactorError,
+    KafkaError,
     NoError,
     PolicyViolationError,
     TopicAlreadyExistsError,
@@ -22,10 +26,12 @@ from app.errors import Busy, ConfigError
 from app.lifecycle import Readiness
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 AWAY_RETRY_MS = 1000
 """Asked to come back after about one look at the cluster."""
 LOOK_S = 0.05
+IN_SYNC = "min.insync.replicas"
 REFUSALS = (
     ClusterAuthorizationFailedError,
     TopicAuthorizationFailedError,
@@ -40,6 +46,16 @@ def away(reason: BaseException | None = None) -> Busy:
     busy = Busy("the message log is away; try again shortly", retry_after_ms=AWAY_RETRY_MS)
     busy.__cause__ = reason
     return busy
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """How a topic is kept. `in_sync` is its `min.insync.replicas`, None where we may not ask."""
+
+    partitions: int
+    replicas: int
+    """Of the partition that has the fewest."""
+    in_sync: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +78,15 @@ class Marks:
 
 
 class Cluster:
-    """Looks at the cluster every `probe_s`, and tells `/readyz`; one object of a broker."""
+    """Looks at the cluster every `probe_s`, and tells `/readyz`; one object of a broker.
 
-    def __init__(self, connection: Connection, readiness: Readiness) -> None:
+    A topic with fewer than `least_replicas` in all or in sync, or fewer than the settings say, is logged at the start.
+    """
+
+    def __init__(self, connection: Connection, readiness: Readiness, *, least_replicas: int) -> None:
         self._connection = connection
         self._readiness = readiness
+        self._least_replicas = least_replicas
         self._options = connection.options
         self._desk: Desk | None = None
         self.away = False
@@ -74,11 +94,12 @@ class Cluster:
     async def start(self, partitions: int) -> None:
         """Connect; make or check the topic. Raises Busy when the cluster is away, ConfigError when it is not what the settings say."""
         await self._connection.prepare()
-        await self._ensure_topic(partitions)
+        topic = await self._ensure_topic(partitions)
         try:
             await self._open()
         except AWAY as error:
             raise away(error) from error
+        self._judge(topic)
 
     async def watch(self) -> None:
         """Keep `away` true to the facts, until cancelled."""
@@ -156,34 +177,50 @@ class Cluster:
             await desk.end(LOOK_S)
         return False
 
-    async def _ensure_topic(self, partitions: int) -> None:
+    def _judge(self, topic: Topic) -> None:
+        """Say it if less of the log survives the loss of a machine than is wanted."""
+        o = self._options
+        replicas, in_sync = (max(n, self._least_replicas) for n in (o.replication, o.min_insync_replicas))
+        if topic.replicas < replicas or (topic.in_sync is not None and topic.in_sync < in_sync):
+            log.warning(
+                "kafka_topic_has_few_replicas",
+                topic=o.topic,
+                replicas=topic.replicas,
+                min_insync_replicas=topic.in_sync,
+                hint="what was acknowledged may go with one machine; before a topic is made set IM_KAFKA__REPLICATION=3 and "
+                "IM_KAFKA__MIN_INSYNC_REPLICAS=2, change one that is there by kafka-reassign-partitions.sh and kafka-configs.sh",
+            )
+
+    async def _ensure_topic(self, partitions: int) -> Topic:
         o = self._options
         admin = AIOKafkaAdminClient(**self._connection.arguments(o.request_timeout_s))
         try:
             # Each step has a timeout of its own; all together a busy server may take a little longer.
             async with asyncio.timeout(3 * o.request_timeout_s):
                 await admin.start()
-                count = await _count(admin, o.topic)
-                if count is None:
+                topic = await _find(admin, o.topic)
+                if topic is None:
                     await self._make_topic(admin, partitions)
-                    while (count := await _count(admin, o.topic)) is None:  # noqa: ASYNC110 - a server tells by answering
+                    while (topic := await _find(admin, o.topic)) is None:  # noqa: ASYNC110 - a server tells by answering
                         await asyncio.sleep(LOOK_S)
+                topic = replace(topic, in_sync=await _in_sync(admin, o.topic))
         except AWAY as error:
             raise away(error) from error
         finally:
             await admin.close()
-        if count != partitions:
+        if topic.partitions != partitions:
             raise ConfigError(
-                f"Topic {o.topic} has {count} partitions and broker.partitions is {partitions}; set broker.partitions to {count}, "
-                "or name another topic in kafka.topic."
+                f"Topic {o.topic} has {topic.partitions} partitions and broker.partitions is {partitions}; set broker.partitions to "
+                f"{topic.partitions}, or name another topic in kafka.topic."
             )
+        return topic
 
     async def _make_topic(self, admin: AIOKafkaAdminClient, partitions: int) -> None:
         o = self._options
         how = f"make it with {partitions} partitions"
         if not o.create_topic:
             raise ConfigError(f"Topic {o.topic} does not exist; {how}, or set kafka.create_topic = true.")
-        configs = {"min.insync.replicas": str(o.min_insync_replicas), "retention.ms": str(o.retention_s * 1000)}
+        configs = {IN_SYNC: str(o.min_insync_replicas), "retention.ms": str(o.retention_s * 1000)}
         answer = await admin.create_topics([NewTopic(o.topic, partitions, o.replication, topic_configs=configs)])
         for _, code, *_ in answer.topic_errors:
             kind = for_code(code)
@@ -195,9 +232,20 @@ class Cluster:
                 raise kind
 
 
-async def _count(admin: AIOKafkaAdminClient, topic: str) -> int | None:
-    """How many partitions the topic has, None if there is none. All topics are asked for: naming one may create it."""
+async def _find(admin: AIOKafkaAdminClient, topic: str) -> Topic | None:
+    """None if there is none. All topics are asked for: naming one may create it."""
     for known in await admin.describe_topics():
-        if known["topic"] == topic:
-            return len(known["partitions"]) or None
+        if known["topic"] == topic and (partitions := known["partitions"]):
+            return Topic(len(partitions), min(len(partition["replicas"]) for partition in partitions))
+    return None
+
+
+async def _in_sync(admin: AIOKafkaAdminClient, topic: str) -> int | None:
+    """`min.insync.replicas` of a topic; None where the server does not tell us, which is no reason not to start."""
+    with suppress(KafkaError):
+        for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {IN_SYNC: None})]):
+            for *_, entries in answer.resources:
+                for name, value, *_ in entries:
+                    if name == IN_SYNC:
+                        return int(value)
     return None

@@ -9,6 +9,9 @@ from app.lifecycle import Readiness, Supervisor
 from app.settings import Settings
 from app.storage.redis import Redis
 
+LEAST_REPLICAS = 2
+"""Of what is acknowledged in production: then it survives a machine."""
+
 
 def broker_of(
     settings: Settings,
@@ -43,5 +46,6 @@ def broker_of(
             readiness,
             partitions=o.partitions,
             append_timeout_s=o.append_timeout_s,
+            least_replicas=LEAST_REPLICAS if settings.env == "production" else 1,
         )
     return MemoryBroker(o.partitions, o.memory_max_records)

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from structlog.testing import capture_logs
 
 from app.brokers.base import Broker, Record, Subscription
 from app.brokers.kafka import KafkaBroker
 from app.brokers.kafka_reader import KafkaSubscription
+from app.brokers.kinds import broker_of
 from app.errors import AppError, Busy, ConfigError, Internal
-from app.lifecycle import Readiness
+from app.lifecycle import Readiness, until_there
 from app.sections import Kafka
+from app.settings import Environment, load
+from app.storage.redis import Redis
 from local.kafka import KafkaServer
 from tests.contract.logs import PARTITIONS, Ownership, kafka_brokers, kafka_options, positions, until, values
 from tests.services import kafka
@@ -331,6 +335,33 @@ async def test_a_missing_topic_is_made_only_when_allowed(server: KafkaServer) ->
     async with kafka_brokers(await kafka_options(replication=3)) as connect:
         with pytest.raises(ConfigError, match=r"kafka.replication"):
             await connect()
+
+
+def no_redis(*_: object) -> Redis:
+    raise AssertionError("Kafka needs none")
+
+
+async def test_a_topic_with_few_replicas_is_said_at_the_start(options: Kafka, broker: KafkaBroker) -> None:
+    async def said(env: Environment = "dev", **changed: int) -> list[tuple[int, int]]:
+        settings = load()
+        kafka_here = {
+            "env": env,
+            "broker": settings.broker.model_copy(update={"kind": "kafka", "partitions": PARTITIONS}),
+            "kafka": options.model_copy(update=changed),
+        }
+        other = broker_of(
+            settings.model_copy(update=kafka_here), broker._supervisor, Readiness(), no_redis, owner="test"
+        )
+        with capture_logs() as logs:
+            await until_there(other.start, "Kafka", Readiness(), wait_s=30)
+        await other.stop()
+        found = [each for each in logs if each["event"] == "kafka_topic_has_few_replicas"]
+        return [(each["replicas"], each["min_insync_replicas"]) for each in found]
+
+    assert await said() == []
+    assert await said("production") == [(1, 1)]
+    assert await said(replication=3, min_insync_replicas=2) == [(1, 1)]
+    assert await said(min_insync_replicas=2) == [(1, 1)]
 
 
 async def test_a_cluster_that_is_away_at_the_start_is_busy(options: Kafka, broker: KafkaBroker) -> None:
