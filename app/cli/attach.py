@@ -12,6 +12,9 @@ from app.settings import MIN_SECRET_CHARS, Settings
 from app.storage.embedded import EmbeddedServers, embedded_servers, has_database, running_servers
 from app.storage.migrate import pending_migrations
 
+WAIT_MAX_S = 5.0
+"""For a store that is away: somebody looks at the screen, and it is the answer."""
+
 
 @asynccontextmanager
 async def existing_stores(
@@ -20,8 +23,10 @@ async def existing_stores(
     """Both stores within reach while the block runs; gives the settings with all addresses filled in.
 
     Embedded stores are those of the process that runs on the data folder, or are started here when nobody does: Valkey is empty then.
-    Without `need_redis` Redis may be away. Raises ConfigError with one sentence when there is no database, or it is of another release.
+    Without `need_redis` Redis may be away. A store that is away is waited for `WAIT_MAX_S` seconds at most. Raises ConfigError with one
+    sentence when there is no database, or it is of another release.
     """
+    settings = _impatient(settings)
     dsn, url = settings.postgres.dsn.get_secret_value(), settings.redis.url.get_secret_value()
     async with AsyncExitStack() as stack:
         embedded = EmbeddedServers()
@@ -52,6 +57,17 @@ async def existing_stores(
                 for name, values in filled.items()
             }
         )
+
+
+def _impatient(settings: Settings) -> Settings:
+    """Servers wait for minutes in production, where processes start in any order."""
+    postgres, redis = settings.postgres, settings.redis
+    return settings.model_copy(
+        update={
+            "postgres": postgres.model_copy(update={"startup_wait_s": min(postgres.startup_wait_s, WAIT_MAX_S)}),
+            "redis": redis.model_copy(update={"startup_wait_s": min(redis.startup_wait_s, WAIT_MAX_S)}),
+        }
+    )
 
 
 async def _embedded(

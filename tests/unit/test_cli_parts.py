@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import attach
 from app.cli.listen import bind
 from app.cli.secret import dev_secret
 from app.cli.serve import EXIT_FAILED, Stop
 from app.cli.show import public_url
 from app.errors import ConfigError
 from app.settings import MIN_SECRET_CHARS, Settings, load
+from tests.commands import CLOSED
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -88,6 +90,22 @@ def test_sockets_are_bound_or_explained() -> None:
 def test_people_are_told_an_address_they_can_open(host: str, public: str, shown: str) -> None:
     http = load().http.model_copy(update={"host": host, "port": 8080, "public_url": public})
     assert public_url(http) == shown
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize("away", ["Redis", "PostgreSQL"])
+async def test_a_command_beside_a_server_does_not_wait_for_a_store_as_the_server_does(
+    monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    monkeypatch.setattr(attach, "WAIT_MAX_S", 0.2)
+    monkeypatch.setenv("IM_POSTGRES__DSN", f"postgresql://im@{CLOSED}/im")
+    monkeypatch.setenv("IM_REDIS__URL", f"redis://{CLOSED}")
+    for store in ("POSTGRES", "REDIS"):
+        monkeypatch.setenv(f"IM_{store}__STARTUP_WAIT_S", "120")
+    async with asyncio.timeout(20):
+        with pytest.raises(ConfigError, match=f"{away} at {CLOSED} cannot be reached"):
+            async with attach.existing_stores(load(), lambda _: None, need_redis=away == "Redis"):
+                pass
 
 
 async def test_a_part_that_dies_ends_the_process_with_an_error() -> None:
