@@ -17,6 +17,12 @@ from app.storage.reach import reach_postgres
 
 MIGRATIONS = ROOT / "migrations"
 VERSION = re.compile(r"\d+")
+LOCK_NOT_AVAILABLE = "55P03"
+"""The SQLSTATE, which dbmate shows; the words beside it are in the server's language."""
+LOCKED = (
+    " It has changed nothing. Others hold its table (see pg_stat_activity): "
+    "end long transactions, or let a backup end, and start again."
+)
 
 
 async def migrate(
@@ -119,7 +125,7 @@ async def _dbmate(dsn: str, folder: Path, timeout_s: float, on_step: Callable[[s
             process.kill()
         await process.wait()
     if code != 0:
-        raise ConfigError(f"A migration failed: {last}.")
+        raise ConfigError(f"A migration failed: {last}.{LOCKED if LOCK_NOT_AVAILABLE in last else ''}")
 
 
 async def _line(process: asyncio.subprocess.Process) -> str:

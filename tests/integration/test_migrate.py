@@ -85,6 +85,20 @@ async def test_a_failing_migration_is_one_sentence_and_changes_nothing(dsn: str,
     assert "b" not in await tables(dsn)
 
 
+async def test_a_migration_that_waits_for_a_lock_says_what_to_do(dsn: str, tmp_path: Path) -> None:
+    write(tmp_path, "0001_a.sql", "CREATE TABLE a (i int);")
+    await run(dsn, tmp_path)
+    write(tmp_path, "0002_b.sql", "SET LOCAL lock_timeout = '50ms'; CREATE TABLE b (i int); ALTER TABLE a ADD j int;")
+    backup = await asyncpg.connect(dsn)
+    async with backup.transaction():
+        await backup.fetch("SELECT * FROM a")
+        with pytest.raises(ConfigError, match=r"lock timeout .*It has changed nothing.* end long transactions"):
+            await run(dsn, tmp_path)
+    await backup.close()
+    assert "b" not in await tables(dsn)
+    assert await run(dsn, tmp_path) == 1
+
+
 async def test_a_migration_that_hangs_is_given_up(dsn: str, tmp_path: Path) -> None:
     write(tmp_path, "0001_a.sql", "SELECT pg_sleep(60);")
     with pytest.raises(ConfigError, match=r"took more than 0\.5 s"):
