@@ -10,6 +10,7 @@ from app.brokers.memory import MemoryBroker
 from app.delivery.memory import MemoryDelivery
 from app.doctor.examine import Result
 from app.doctor.feature import build_doctor
+from app.parts import Parts
 from app.roles import PARTS
 from app.settings import Settings, load
 from app.storage.postgres import Postgres
@@ -53,6 +54,11 @@ async def made_sample(dsn: str, redis_url: str) -> AsyncIterator[Sample]:
     keys = {key: await client.dump(key) or b"" async for key in client.scan_iter(match="Group:*")}
     await client.aclose()
     yield Sample(dsn, keys, int(group), int(other), int(ann.id), int(bob.id), int(cid.id))
+
+
+def its_log(parts: Parts) -> Broker:
+    """The log of a server as a command beside it has it: an object of its own, whose end the server does not notice."""
+    return Parts(parts.settings, lambda _: None).broker
 
 
 async def examined(

@@ -81,7 +81,7 @@ def build_doctor(
         UniqueIds(source),
         Workers(source),
         Sessions(source),
-        Partitions(source, broker.name, broker.partitions),
+        Partitions(source, broker.name, broker.partitions, durable=broker.durable),
         DeadLetters(source),
         Backlog(source, broker, settle_s=settle_s),
     ]

@@ -144,30 +144,41 @@ class Sessions(Check):
 
 
 class Partitions(Check):
-    """The partition count belongs to the data."""
+    """The broker and its partition count belong to the data."""
 
     name = "partitions"
     title = "the broker has as many partitions as were used with this database"
     unit = "partitions"
-    advice = "With another count a group changes its partition and loses its order. Set broker.partitions back; see configuration."
+    advice = (
+        "With another count a group changes its partition and loses its order: set broker.partitions back, see config/default.toml. "
+        "Where the settings name another broker than the consumers use, set IM_BROKER__KIND as they do and look again."
+    )
     by_group = False
 
-    def __init__(self, source: Source, broker: str, partitions: int) -> None:
+    def __init__(self, source: Source, broker: str, partitions: int, *, durable: bool) -> None:
         super().__init__(source)
         self._broker = broker
         self._partitions = partitions
+        self._durable = durable
 
     async def look(self, groups: Sequence[int]) -> Looked:
-        """Settings, the count that was written at the first start, and the fence."""
+        """Settings, the count that was written at the first start, and the fence.
+
+        A log in memory is the default, so it may be in the settings by mistake: then what waits in the real one is not looked at. It is one
+        where a consumer on another broker took a partition after the last one on this. Rows that an earlier broker left are older.
+        """
         rows = await self._source.rows(
             """SELECT (SELECT partitions FROM broker_partitions WHERE broker = $1),
-                      (SELECT coalesce(max(partition) + 1, 0) FROM partition_owner WHERE broker = $1)""",
+                      (SELECT coalesce(max(partition) + 1, 0) FROM partition_owner WHERE broker = $1),
+                      (SELECT broker FROM partition_owner ORDER BY taken_at DESC, broker = $1 DESC LIMIT 1)""",
             self._broker,
         )
-        stored, owned = rows[0]
+        stored, owned, newest = rows[0]
         findings = []
         if stored is not None and stored != self._partitions:
             findings.append(Finding(stored, f"{self._broker}: {self._partitions} in the settings, {stored} in use"))
         if stored is not None and owned > stored:
             findings.append(Finding(owned, f"{self._broker}: partition {owned - 1} was owned, of {stored}"))
+        if not self._durable and newest not in (None, self._broker):
+            findings.append(Finding(0, f"{self._broker} in the settings, consumers use {newest}"))
         return Looked(self._partitions, findings)

@@ -21,7 +21,7 @@ from app.parts import Parts
 from app.roles import PARTS
 from app.settings import ROOT
 from app.storage.postgres import Postgres
-from tests.examining import examined, wrong
+from tests.examining import examined, its_log, wrong
 from tests.running import Server, Socket, User, serving, settings_for
 from tests.splitting import SETUP
 
@@ -110,7 +110,8 @@ async def test_a_replayed_send_is_stored_once_and_everybody_online_gets_it(dsn: 
             assert (await replayer(server).replay(letter.id)).result == "taken"
             assert (await a.send(group, "after"))["seq"] == 3
         assert await bodies(bob, group) == ["before", "poison 0", "after"]
-        assert wrong(await examined(server.app[PARTS].postgres, server.app[PARTS].redis)) == {}
+        parts = server.app[PARTS]
+        assert wrong(await examined(parts.postgres, parts.redis, broker=its_log(parts))) == {}
 
 
 async def test_members_are_told_though_the_command_is_killed(
@@ -204,7 +205,8 @@ async def test_two_operators_store_it_once(dsn: str, redis_url: str) -> None:
             [f"beside {n}" for n in range(20)] + [f"poison {n}" for n in range(5)]
         )
         assert [m["seq"] for m in history] == list(range(1, 26))
-        assert wrong(await examined(server.app[PARTS].postgres, server.app[PARTS].redis)) == {}
+        parts = server.app[PARTS]
+        assert wrong(await examined(parts.postgres, parts.redis, broker=its_log(parts))) == {}
 
 
 async def test_what_is_refused_broken_or_poison_still_stays(dsn: str, redis_url: str) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from app.brokers.base import Broker
 from app.brokers.kafka import KafkaBroker
 from app.brokers.memory import MemoryBroker
 from app.cli.doctor import examine, exit_code
@@ -233,6 +234,26 @@ async def test_a_log_that_nobody_reads_is_named(stores: Postgres, redis: Redis, 
     assert wrong(found) == {"backlog": ["partition 5: 2 records wait, and none was decided about meanwhile"]}
     memory = (await examined(stores, redis, only=["backlog"]))["backlog"]
     assert (memory.left, "memory of the server's process" in memory.note) == (0, True)
+
+
+async def test_settings_without_the_log_of_the_consumers_are_not_taken_for_fine(
+    stores: Postgres, redis: Redis, config: Settings
+) -> None:
+    async def take(broker: str, at: str) -> None:
+        await stores.execute(
+            "INSERT INTO partition_owner (broker, partition, epoch, owner, taken_at) VALUES ($1, 20, 1, 'c1', now() + $2::text::interval)",
+            broker,
+            at,
+        )
+
+    async def found(broker: Broker | None = None) -> list[str]:
+        return (await examined(stores, redis, broker=broker, only=["partitions"]))["partitions"].examples
+
+    await take("redis_streams", "-1 day")
+    assert await found() == [], "it was used before, and is not any more"
+    await take("kafka", "1 minute")
+    assert await found() == ["memory in the settings, consumers use kafka"]
+    assert await found(StuckBroker(config.broker.partitions, 10)) == [], "only a log that nobody else sees"
 
 
 @pytest.mark.xdist_group("kafka")

@@ -9,10 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.doctor.examine import Result
 from app.parts import Parts
 from app.roles import PARTS
 from app.settings import ROOT
-from tests.examining import examined, wrong
+from tests.examining import examined, its_log, wrong
 from tests.faults.process import ServerProcess, a_server
 from tests.running import User, serving, settings_for
 
@@ -65,6 +66,10 @@ async def test_a_busy_server_gives_no_false_alarm(dsn: str, redis_url: str) -> N
         parts = server.app[PARTS]
         ann, bob, cid, dan = await server.users(4)
         first, second, third = await ann.group(bob, cid), await bob.group(cid), await cid.group()
+
+        async def beside(*, repair: bool = False) -> dict[str, Result]:
+            return await examined(parts.postgres, parts.redis, broker=its_log(parts), settle_s=SETTLE_S, repair=repair)
+
         stop = asyncio.Event()
         work = [
             *(write(user, group, stop) for user, group in ((ann, first), (bob, first), (bob, second), (cid, second))),
@@ -73,12 +78,12 @@ async def test_a_busy_server_gives_no_false_alarm(dsn: str, redis_url: str) -> N
         async with asyncio.TaskGroup() as tasks:
             working = [tasks.create_task(task) for task in work]
             for _ in range(ROUNDS):
-                assert wrong(await examined(parts.postgres, parts.redis, settle_s=SETTLE_S)) == {}
+                assert wrong(await beside()) == {}
             # Mending beside the work harms nothing either.
-            assert wrong(await examined(parts.postgres, parts.redis, settle_s=SETTLE_S, repair=True)) == {}
+            assert wrong(await beside(repair=True)) == {}
             stop.set()
         assert all(task.result() > 0 for task in working)
-        assert wrong(await examined(parts.postgres, parts.redis)) == {}
+        assert wrong(await beside()) == {}
 
 
 async def test_a_log_in_redis_is_looked_at_beside_its_consumers(dsn: str, redis_url: str) -> None:
