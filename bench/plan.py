@@ -24,6 +24,8 @@ class Shape(msgspec.Struct, frozen=True):
     warm_up_s: float = 0.0
     """The same load goes before it, and is left out of the figures: a JVM just started takes some seconds to compile itself."""
     body_chars: int = 60
+    more_groups: tuple[int, ...] = ()
+    """Sizes of further groups, each of random users."""
     slow: int = 0
     """So many of those who do not send read nothing while the load lasts."""
 
@@ -33,6 +35,8 @@ class Shape(msgspec.Struct, frozen=True):
             raise ValueError("use at least one user, in at least one group")
         if not 1 <= self.group_size <= self.users:
             raise ValueError(f"a group of {self.group_size} needs as many users; there are {self.users}")
+        if not all(1 <= size <= self.users for size in self.more_groups):
+            raise ValueError(f"groups of {self.more_groups} need as many users; there are {self.users}")
         if not 0 <= self.senders <= self.users:
             raise ValueError(f"{self.senders} senders are more than the {self.users} users")
         if not 0 <= self.slow <= self.users - self.senders:

@@ -25,7 +25,8 @@ NO_PASSWORD = "!"  # noqa: S105 - matches no bcrypt hash: nobody can log in as t
 def layout(users: Sequence[int], groups: Sequence[int], shape: Shape, seed: int) -> dict[int, list[int]]:
     """User → groups. Each user is in `groups_per_user` groups of `group_size` members (the last of a layer may be smaller).
 
-    The first layer takes neighbours together, every further one other companions. `groups` needs `group_count(shape)` ids.
+    The first layer takes neighbours together, every further one other companions; `more_groups` follow. `groups` needs
+    `group_count(shape)` ids.
     """
     chance = random.Random(seed)
     member_of: dict[int, list[int]] = {user: [] for user in users}
@@ -38,12 +39,16 @@ def layout(users: Sequence[int], groups: Sequence[int], shape: Shape, seed: int)
             group = next(free)
             for user in order[start : start + shape.group_size]:
                 member_of[user].append(group)
+    for size in shape.more_groups:
+        group = next(free)
+        for user in chance.sample(order, size):
+            member_of[user].append(group)
     return member_of
 
 
 def group_count(shape: Shape) -> int:
     """Groups that `layout` fills."""
-    return shape.groups_per_user * -(-shape.users // shape.group_size)
+    return shape.groups_per_user * -(-shape.users // shape.group_size) + len(shape.more_groups)
 
 
 async def seed(dsn: str, secret: str, shape: Shape, random_seed: int) -> list[Member]:

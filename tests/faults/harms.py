@@ -5,6 +5,7 @@ import random
 import signal
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ NOTICED_S = 15.0 * PATIENCE
 GROWTH_MAX_MB = 100.0
 PASSAGES_MAX = 60
 """Batches until a crash point kills."""
+POISON = {"ValueError", "CharacterNotInRepertoireError"}
+"""Why each of the two kinds is put aside."""
 FROZEN_S = {"kafka": 9.0, "redis_streams": 6.0}
 """Past the session or lease of a consumer."""
 
@@ -66,6 +69,17 @@ class Ground:
         for gateway, rss in zip(gateways, before, strict=True):
             self.grown_mb = max(self.grown_mb, (gateway.memory_info().rss - rss) / 1e6)
         assert self.grown_mb < GROWTH_MAX_MB, f"a gateway grew by {self.grown_mb:.0f} MB"
+
+    async def stay_away(self) -> None:
+        """A store is gone: gateways and consumers say so from soon on to the end of `away_s`, and pile nothing up."""
+        nodes = [*self.cluster.of_role("gateway"), *self.cluster.of_role("consumer")]
+        for node in nodes:
+            await node.until_not_ready(NOTICED_S)
+        async with self.watching_memory():
+            await asyncio.sleep(self.away_s)  # how long it is away is the point, nothing is waited for
+        for node in nodes:
+            status, answer = await node.ready()
+            assert status == 503, f"{node.name} says {answer} while a store is away"
 
     async def busy(self) -> None:
         """Wait until the load runs, then for a random moment of it."""
@@ -162,10 +176,7 @@ async def _away(ground: Ground, program: str) -> float:
     processes = [main, *main.children(recursive=True)]
     freeze(processes)
     try:
-        for node in ground.cluster.of_role("consumer"):
-            await node.until_not_ready(NOTICED_S)
-        async with ground.watching_memory():
-            await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+        await ground.stay_away()
     finally:
         thaw(processes)
     return await ground.answered(DRAINED_S)
@@ -177,8 +188,7 @@ async def kill_kafka(ground: Ground) -> float:
     assert kafka is not None
     await ground.busy()
     await asyncio.to_thread(kafka.kill)
-    async with ground.watching_memory():
-        await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+    await ground.stay_away()
     await kafka.start()
     return await ground.answered(DRAINED_S)
 
@@ -190,8 +200,7 @@ async def freeze_kafka(ground: Ground) -> float:
     await ground.busy()
     kafka.freeze()
     try:
-        async with ground.watching_memory():
-            await asyncio.sleep(ground.away_s)  # how long it is away is the point, nothing is waited for
+        await ground.stay_away()
     finally:
         kafka.thaw()
     return await ground.answered(DRAINED_S)
@@ -218,16 +227,19 @@ async def come_and_go(ground: Ground) -> float:
     As in a rolling restart none leaves before another one is ready: on a busy machine one takes longer than 5 s to start.
     """
     await ground.busy()
-    nodes = ground.cluster.of_role("consumer")
+    nodes, changes, rounds = ground.cluster.of_role("consumer"), 0, round(ground.away_s / 5)
     async with _ages(ground.load) as ages:
-        for _ in range(round(ground.away_s / 5)):
+        for _ in range(rounds):
             node = ground.chance.choice(nodes)
             others = [other for other in nodes if other is not node and other.running]
             if node.running and any([(await other.ready())[0] == 200 for other in others]):
                 await node.stop()
+                changes += 1
             elif not node.running:
                 await node.launch()
+                changes += 1
             await asyncio.sleep(5)  # the rhythm is the point
+    assert changes >= rounds / 2, f"{changes} changes in {rounds} rounds"
     for node in nodes:
         if not node.running:
             await node.launch()
@@ -242,7 +254,7 @@ async def poison(ground: Ground) -> float:
     cluster, added = ground.cluster, 0
     member = ground.chance.choice(ground.load.members)
     group = ground.chance.choice(list(member.inbox.have))
-    before = await _dead_letters(cluster)
+    before = (await _dead_letters(cluster)).total()
     until = time.monotonic() + ground.away_s
     async with _log_of(cluster) as broker:
         while time.monotonic() < until:
@@ -253,9 +265,11 @@ async def poison(ground: Ground) -> float:
             await asyncio.sleep(2 * 1000 / 500)  # two of a thousand, at 500 messages a second
     since = time.monotonic()
     took_s = await ground.answered(RECOVERED_S)
-    while await _dead_letters(cluster) - before < added:
+    while (letters := await _dead_letters(cluster)).total() - before < added:
         assert time.monotonic() - since < RECOVERED_S, "poison was not put aside"
         await asyncio.sleep(0.05)
+    assert letters.total() - before == added, f"{added} were poison, put aside for these reasons: {letters}"
+    assert set(letters) == POISON, letters
     return max(took_s, time.monotonic() - since)
 
 
@@ -263,10 +277,12 @@ def _unstorable(group: int, sender: int) -> bytes:
     return to_envelope(Draft(group, sender, uuid.uuid4(), "text", "\0", bytes(32)), Origin(node_id="nobody"))
 
 
-async def _dead_letters(cluster: Cluster) -> int:
+async def _dead_letters(cluster: Cluster) -> Counter[str]:
+    """Reason → how many."""
     connection = await asyncpg.connect(cluster.dsn)
     try:
-        return int(await connection.fetchval("SELECT count(*) FROM dead_letters"))
+        rows = await connection.fetch("SELECT reason, count(*) FROM dead_letters GROUP BY reason")
+        return Counter({row[0]: row[1] for row in rows})
     finally:
         await connection.close()
 
@@ -289,13 +305,14 @@ async def _log_of(cluster: Cluster) -> AsyncIterator[Broker]:
 
 
 async def same_id(ground: Ground) -> float:
-    """The same send two to five times at once, over both gateways and HTTP: every try gets the same answer."""
+    """The same send two to five times at once, over both gateways and perhaps HTTP: every try gets the same answer."""
     load, chance = ground.load, ground.chance
     member = chance.choice(load.members)
     group, key = chance.choice(list(member.inbox.have)), str(uuid.UUID(int=chance.getrandbits(128), version=4))
     since = time.monotonic()
-    ways = [node.url for node in ground.cluster.of_role("gateway")] + [""] * 3
-    tries = [load.once_more(member, group, key, gateway) for gateway in chance.sample(ways, chance.randint(2, 5))]
+    ways = [node.url for node in ground.cluster.of_role("gateway")] + [""] * chance.randint(0, 3)
+    chance.shuffle(ways)
+    tries = [load.once_more(member, group, key, gateway) for gateway in ways]
     answers = await asyncio.gather(*tries)
     load.written += 1
     assert len(set(answers)) == 1, f"one send, answers {answers}"

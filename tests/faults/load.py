@@ -8,7 +8,7 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -74,11 +74,14 @@ class Load:
         self._place = place
         self._rate = rate
         self._chance = random.Random(seed)  # noqa: S311 - must be repeatable
+        self._groups = [
+            (g, [m for m in members if g in m.inbox.have]) for g in sorted({g for m in members for g in m.inbox.have})
+        ]
         self._sending = asyncio.Event()
         self._sending.set()
 
     async def traffic(self) -> None:
-        """Open loop: one message of a random member to one of its groups at every tick, late ones all at once."""
+        """Open loop: one message of a random member to a random group at every tick, late ones all at once."""
         due = time.monotonic()
         while True:
             if not self._sending.is_set():
@@ -86,18 +89,17 @@ class Load:
                 due = time.monotonic()
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if self._sending.is_set():
-                self._one(self._chance.choice(self.members))
+                self._one(*self._chance.choice(self._groups))
             due += self._chance.expovariate(self._rate)
 
-    def _one(self, member: Member) -> None:
-        key = uuid.UUID(int=self._chance.getrandbits(128), version=4)
-        group = self._chance.choice(list(member.inbox.have))
+    def _one(self, group: int, members: Sequence[Member]) -> None:
+        member, key = self._chance.choice(members), uuid.UUID(int=self._chance.getrandbits(128), version=4)
         self.written += member.send(group, str(key), f"{key.hex[:8]} 你好 {'x' * self._chance.randrange(100)}")
 
     def burst(self) -> None:
         """Every member writes one message now."""
         for member in self.members:
-            self._one(member)
+            self._one(self._chance.choice(list(member.inbox.have)), [member])
 
     def pause(self) -> None:
         """Nobody writes anything new."""
@@ -131,8 +133,8 @@ class Load:
         except TimeoutError:
             pytest.fail(f"no {more} acks within {within_s} s: {self.summary()}\n{self.server.tail()}")
 
-    async def once_more(self, member: Member, group: int, key: str, gateway: str) -> tuple[int, str]:
-        """One try of a send that is tried several times at once: over a socket of its own at `gateway`, or over HTTP. (seq, id)."""
+    async def once_more(self, member: Member, group: int, key: str, gateway: str) -> tuple[int, str, int]:
+        """One try of a send that is tried several times at once: over a socket of its own at `gateway`, or over HTTP. (seq, id, ts)."""
         body, conn, recorder = f"{key[:8]} at once", f"{member.name}/{uuid.uuid4()}", self._place.recorder
         op = recorder.invoke(
             group=group, sender=member.user_id, client_msg_id=key, digest=digest("text", body), conn=conn
@@ -146,7 +148,7 @@ class Load:
                 answer = await response.json()
         assert "seq" in answer, answer
         recorder.ok(op, answer["seq"], answer["message_id"])
-        return answer["seq"], answer["message_id"]
+        return answer["seq"], answer["message_id"], answer["ts"]
 
     async def _over_socket(self, url: str, member: Member, message: dict[str, Any]) -> dict[str, Any]:
         async with self._place.http.ws_connect(url, headers=member.headers, protocols=(SUBPROTOCOL,)) as ws:
@@ -225,19 +227,20 @@ class Load:
 
 @dataclass(frozen=True)
 class Size:
-    """Of a load; another one by `FAULTS_LOAD=users,group_size,groups_per_user,messages_per_second`."""
+    """Of a load; another one by `FAULTS_LOAD=users,group_size,groups_per_user,messages_per_second`, and sizes of further groups."""
 
     users: int
     group_size: int
     groups_per_user: int
     rate: float
+    more_groups: tuple[int, ...] = ()
 
     @classmethod
-    def of_environment(cls, full: str = "200,10,1,500") -> Self:
+    def of_environment(cls, full: str = "200,10,1,500,50,200") -> Self:
         """`full` is for the full form. Raises ValueError."""
         usual = full if os.environ.get("FAULTS") == "full" else "24,8,2,120"
-        users, group_size, groups_per_user, rate = (os.environ.get("FAULTS_LOAD") or usual).split(",")
-        return cls(int(users), int(group_size), int(groups_per_user), float(rate))
+        users, group_size, groups_per_user, rate, *more = (os.environ.get("FAULTS_LOAD") or usual).split(",")
+        return cls(int(users), int(group_size), int(groups_per_user), float(rate), tuple(map(int, more)))
 
 
 @asynccontextmanager
@@ -253,6 +256,7 @@ async def loading(
         users=size.users,
         group_size=size.group_size,
         groups_per_user=size.groups_per_user,
+        more_groups=size.more_groups,
         senders=size.users,
         rate=1.0,
         duration_s=1.0,

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from bench.history import digest
+from tests.faults.conftest import PATIENCE
 from tests.faults.inbox import Inbox
 from tests.faults.socket import Refused, Socket
 from tests.faults.tally import Place
@@ -28,6 +29,8 @@ DOUBLINGS_MAX = 10
 HELLO_S = 15.0
 PING_S = 20.0
 PING = json.dumps({"id": 0, "type": "ping"})
+ANSWER_S = 15.0 * PATIENCE
+"""What is not answered is told `timeout` after `messages.send_timeout_s`, which is 10; this process is not always quick to read it."""
 REPEAT = {"busy", "rate_limited", "timeout", "internal"}
 
 
@@ -41,6 +44,8 @@ class Outgoing:
     attempts: int = 0
     op: int = 0
     """Of the attempt under way; 0: none."""
+    since: float = 0.0
+    """When that began."""
     not_before: float = 0.0
 
 
@@ -194,6 +199,7 @@ class Member:
     def _attempt(self, outgoing: Outgoing) -> str:
         """Recorded before the frame leaves."""
         outgoing.attempts += 1
+        outgoing.since = time.monotonic()
         self._place.tally.resent += outgoing.attempts > 1
         outgoing.op = self._place.recorder.invoke(
             group=outgoing.group,
@@ -251,6 +257,8 @@ class Member:
         recorder, tally = self._place.recorder, self._place.tally
         op, outgoing.op = outgoing.op, 0
         self._wake_up.set()
+        if (took_s := time.monotonic() - outgoing.since) > ANSWER_S:
+            tally.broken.append(f"{self.name} was answered {frame.code or frame.type} after {took_s:.1f} s")
         if frame.type == "ok":
             recorder.ok(op, frame.seq, frame.message_id)
             tally.acked += 1
@@ -258,6 +266,8 @@ class Member:
             return
         tally.errors[f"{frame.code}/{frame.outcome}"] += 1
         (recorder.fail if frame.outcome == "none" else recorder.info)(op, frame.code)
+        if frame.code == "busy" and frame.retry_after_ms is None:
+            tally.broken.append(f"{self.name} was told busy, and not until when")
         outgoing.not_before = time.monotonic() + (frame.retry_after_ms or 100) / 1000
         if frame.code not in REPEAT:
             tally.broken.append(f"{self.name} may not send: {frame.code} {frame.message}")
