@@ -163,8 +163,9 @@ HEAD = """# Faults in a cluster: the report
 
 Made by `FAULTS=full python -m tests.faults.results` from full runs on a machine with 2 cores that ran everything, PostgreSQL, Valkey and
 the load included. For the brokers: one api, two gateways, three consumers, Kafka where it is tried, and 200 members in 20 groups of 10 and
-two of 50 and 200, who write 500 messages a second in all. For the gateways: one api, four gateways and a fifth that comes and goes, one consumer, Redis Streams, Nginx
-with TLS before everything, and 4,000 members in 400 groups who write 50 messages a second; 8,000 where everybody comes back at once.
+two of 50 and 200, who write 500 messages a second in all. For the gateways: one api, four gateways and a fifth that comes and goes, one
+consumer, Redis Streams, Nginx with TLS before everything, and 4,000 members in 400 groups who write 50 messages a second; 8,000 where
+everybody comes back at once.
 [Faults](faults.md) explains load, checker and anomalies; `FAULTS_SEED=…` beside the command repeats a run.
 
 A row is here only if nobody lost, doubled, reordered or missed anything: lost, duplicate, reorder, divergent, gap, phantom, aborted and
