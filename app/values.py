@@ -5,6 +5,8 @@ import re
 from urllib.parse import urlsplit
 
 HOST = re.compile(r"[^\s;,'\"@]+")
+NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Fit for a URL, a channel, a key, and a name in the configuration of Nginx."""
 ORIGIN = re.compile(r"wss?://(\*\.)?[A-Za-z0-9.-]+(:([0-9]+|\*))?")
 
 
@@ -61,9 +63,9 @@ def each_once(gateways: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def node_id(value: str) -> str:
-    """Fit for a URL, a channel and a key; or nothing."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", value):
-        raise ValueError("must be of letters, digits, dots, dashes and underscores, at most 100")
+    """The name of a gateway, or nothing."""
+    if value and not NODE_ID.fullmatch(value):
+        raise ValueError("must be of letters, digits, dots, dashes and underscores, at most 64")
     return value
 
 

@@ -16,13 +16,13 @@ import jinja2
 from app.errors import AppError, BadRequest, ConfigError, Internal, NotFound, RateLimited, SendTimeout
 from app.parts import Parts
 from app.settings import ROOT, Settings
+from app.values import NODE_ID
 from app.web.middlewares import MESSAGES, error_body, security_headers
 from app.web.web_app import FOREVER, TEXTS, TYPES, UNKNOWN_TYPE
 
 FOLDER = ROOT / "deploy" / "nginx"
 WORKER_CONNECTIONS = 65536
 KEEPALIVE_MARGIN_S = 5
-NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 UNSAFE = re.compile(r'["\\$\x00-\x1f\x7f]')
 
@@ -152,7 +152,7 @@ def _public_url(settings: Settings) -> SplitResult:
 def _check_nodes(settings: Settings, front: Front, public: SplitResult) -> None:
     """The list that users are sent by and the one that Nginx routes by must be one list. Raises ConfigError."""
     for node in front.gateways:
-        if not NODE.fullmatch(node):
+        if not NODE_ID.fullmatch(node):
             raise ConfigError(
                 f"{node!r} is no node id for an address; use up to 64 letters, digits, dots, dashes and underscores."
             )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from app.cli.main import cli
 from app.cli.nginx_config import Front, render
 from app.errors import ConfigError
+from app.sections import Gateway
 from app.settings import Settings
 from app.web.middlewares import security_headers
 
@@ -84,6 +85,11 @@ def test_one_process_for_everything_needs_no_gateways(config: Settings) -> None:
 def test_gateways_that_people_reach_without_the_proxy_are_not_asked_for(config: Settings) -> None:
     nodes = (*NODES, "g3=wss://g3.example.org/ws")
     assert "g3" not in re.sub(r"Content-Security-Policy.*", "", render(settings_with(config, nodes), front_with()))
+
+
+def test_every_name_that_a_gateway_may_have_is_welcome(config: Settings) -> None:
+    longest = Gateway.model_validate(config.gateway.model_dump() | {"node_id": "x" * 64}).node_id
+    assert f"gateway_{longest}" in render(settings_with(config, nodes=()), front_with(gateways={longest: "h:1"}))
 
 
 @pytest.mark.parametrize("node", ["", "a b", 'a"', "a;", "a{}", "$host", "a/b", "a\n", "é", "x" * 65])

@@ -93,6 +93,7 @@ LISTED = {"IM_GATEWAY__NODES": "g1=wss://a/ws,g2=wss://b/ws", "IM_GATEWAY__NODE_
         ),
         ({**REGISTERED, "IM_CLUSTER__TIMEOUT_S": "2"}, r"at most cluster\.heartbeat_s \(1\)"),
         ({"IM_GATEWAY__NODE_ID": "g/1"}, r"gateway\.node_id .*must be of letters, digits"),
+        ({"IM_GATEWAY__NODE_ID": "g" * 65}, r"gateway\.node_id .*at most 64"),
         ({"IM_PRESENCE__SWEEP_S": "20"}, r"presence\.sweep_s .*less than or equal to 10"),
         ({"IM_GRPC__TOKEN": "short"}, r"grpc\.token has 5 characters"),
         ({"IM_GRPC__ENABLED": "false", "IM_GRPC__ANSWERS": "true"}, r"no gateway listens; turn both on"),
