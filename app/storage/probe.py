@@ -2,10 +2,14 @@
 
 import asyncio
 
+import asyncpg
+
 from app.errors import Busy
 from app.lifecycle import Readiness
 from app.storage.postgres import Postgres
 from app.storage.redis import ERRORS, Redis
+
+FULL = "PostgreSQL has no connection left; raise its max_connections, or lower postgres.pool_max"
 
 
 class StoreProbe:
@@ -33,8 +37,9 @@ class StoreProbe:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._postgres.fetchval("SELECT 1")
-        except (Busy, TimeoutError):
-            self._readiness.fail(*silent)
+        except (Busy, TimeoutError) as error:
+            full = isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+            self._readiness.fail("postgres", FULL if full else silent[1])
         else:
             self._readiness.clear("postgres")
         finally:

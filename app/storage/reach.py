@@ -40,6 +40,10 @@ async def reach_postgres(
         connection = await _retrying(wait_s).on(patience)(connect)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigError(f"PostgreSQL at {place} refused the login: {error}; check IM_POSTGRES__DSN.") from None
+    except asyncpg.TooManyConnectionsError as error:
+        raise ConfigError(
+            f"PostgreSQL at {place} has no connection left ({error}); raise its max_connections, or lower IM_POSTGRES__POOL_MAX."
+        ) from None
     except asyncpg.PostgresError as error:
         raise ConfigError(f"PostgreSQL at {place} refused the connection: {error}; check IM_POSTGRES__DSN.") from None
     except (OSError, TimeoutError) as error:

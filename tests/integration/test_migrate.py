@@ -185,6 +185,18 @@ async def test_a_missing_database_and_a_wrong_login_are_said(servers: EmbeddedSe
     assert "IM_REDIS__URL" in sentence
 
 
+async def test_a_full_server_is_said(servers: EmbeddedServers) -> None:
+    admin = await asyncpg.connect(servers.dsn)
+    await admin.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+    try:
+        sentence = await refusal_of(servers.dsn.replace("magpie@", "crowd@"), "postgres")
+    finally:
+        await admin.execute("DROP ROLE crowd")
+        await admin.close()
+    assert "has no connection left (too many connections" in sentence
+    assert "raise its max_connections" in sentence
+
+
 async def test_a_server_that_starts_later_is_waited_for(servers: EmbeddedServers) -> None:
     path = servers.redis_url.removeprefix("unix://").partition("?")[0]
     steps: list[str] = []

@@ -9,9 +9,11 @@ import pytest
 from blockbuster import BlockingError
 
 from app.errors import Busy
+from app.lifecycle import Readiness
 from app.settings import ROOT, load
 from app.storage.embedded.valkey import ValkeyProcess
 from app.storage.postgres import Postgres
+from app.storage.probe import FULL, StoreProbe
 from app.storage.redis import UNAVAILABLE, Redis, connect
 
 INSERT = "INSERT INTO worker_leases VALUES (1, 'test', now())"
@@ -101,3 +103,31 @@ async def test_a_connection_of_which_the_driver_lost_track_is_used_by_nobody_aga
     found = {await postgres.fetchval("SELECT pg_backend_pid()") for _ in range(20)}
     assert not found.intersection(lost)
     assert await postgres.fetchval("SELECT count(*) FROM worker_leases") == 0
+
+
+async def test_a_postgresql_without_a_connection_left_is_not_taken_for_silent(dsn: str, redis: Redis) -> None:
+    admin = await asyncpg.connect(dsn)
+    await admin.execute("CREATE ROLE crowd LOGIN CONNECTION LIMIT 1")
+    postgres = Postgres(
+        dsn.replace("magpie@", "crowd@"),
+        pool_min=1,
+        pool_max=2,
+        connect_timeout_s=5,
+        command_timeout_s=5,
+        acquire_timeout_s=5,
+    )
+    await postgres.start()
+    readiness = Readiness()
+    probe = StoreProbe(postgres, redis, readiness, interval_s=0.01, timeout_s=10)
+    probing = asyncio.ensure_future(probe.run())
+    try:
+        async with asyncio.timeout(20), postgres.connection():
+            while not readiness.reasons:
+                await asyncio.sleep(0.01)
+            assert readiness.reasons == {"postgres": FULL}
+    finally:
+        probing.cancel()
+        await asyncio.wait({probing})
+        await postgres.stop()
+        await admin.execute("DROP ROLE crowd")
+        await admin.close()
