@@ -6,6 +6,7 @@ Smaller than the reference client and less careful with the server: several send
 import asyncio
 import itertools
 import json
+import logging
 import random
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tests.faults.inbox import Inbox
 from tests.faults.socket import Refused, Socket
 from tests.faults.tally import Place
 from tests.faults.wire import FRAME, Backoff, Frame
+
+log = logging.getLogger("faults")
 
 BACKOFF_S = 0.3
 """Longest wait between two tries; short, so that a server meets its load as soon as it is back."""
@@ -78,6 +81,8 @@ class Member:
         """A node that did not let us in."""
         self._backoff = Backoff(0, 0)
         self._tries = 0
+        self._heard = 0.0
+        """When the last frame came."""
 
     def send(self, group: int, client_msg_id: str, body: str) -> bool:
         """Send as soon as there is a connection; False when too many wait already."""
@@ -225,13 +230,19 @@ class Member:
     async def _ping(self, socket: Socket) -> None:
         try:
             while True:
-                await asyncio.sleep(PING_S)
+                asked = time.monotonic()
                 socket.send(PING)
+                await asyncio.sleep(PING_S)
+                if self._heard < asked:
+                    # Rule 11 of the protocol. The messages it missed meanwhile are unseen, so this is no excuse.
+                    log.error("%s heard nothing at %s for %.0f s: %s", self.name, self.node, PING_S, socket.describe())
+                    socket.close()
         except OSError:
             pass
 
     async def _read(self, socket: Socket) -> None:
         while text := await socket.receive():
+            self._heard = time.monotonic()
             try:
                 frame = FRAME.decode(text)
             except msgspec.DecodeError:

@@ -81,6 +81,12 @@ class Socket(WSListener):
             raise ConnectionError("the socket is closed")
         self._transport.send(WSMsgType.TEXT, text.encode())
 
+    def describe(self) -> str:
+        """Its two ends, and whether frames wait to be read."""
+        transport = self._transport.underlying_transport if self._transport else None
+        ends = [transport.get_extra_info(name) for name in ("sockname", "peername")] if transport else []
+        return f"{ends}, {self._frames.qsize()} frames"
+
     def close(self) -> None:
         """Go, without a word: its loop may end next."""
         if self._transport is not None:
