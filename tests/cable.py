@@ -17,6 +17,7 @@ class Cable:
         self._whole = asyncio.Event()
         self._whole.set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left: int | None = None
         self.port = 0
 
     @property
@@ -27,8 +28,15 @@ class Cable:
         """From now on nothing goes through."""
         self._whole.clear()
 
+    def cut_after(self, chunks: int) -> None:
+        """So many more pieces of what is said to the server go through, then nothing."""
+        self._left = chunks
+        if not chunks:
+            self.cut()
+
     def mend(self) -> None:
         """Go on; what waited is carried."""
+        self._left = None
         self._whole.set()
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,16 +55,18 @@ class Cable:
             writer.close()
             return
         for source, sink in ((reader, to_server), (from_server, writer)):
-            task = asyncio.create_task(self._carry(source, sink))
+            task = asyncio.create_task(self._carry(source, sink, counted=sink is to_server))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool) -> None:
         with suppress(ConnectionError, asyncio.CancelledError):
             while data := await source.read(65536):
                 await self._whole.wait()
                 sink.write(data)
                 await sink.drain()
+                if counted and self._left is not None:
+                    self.cut_after(self._left - 1)
         sink.close()
 
     def end(self) -> None:

@@ -2,8 +2,10 @@
 older one can commit nothing more, however long it slept. `judged` is how far committed batches have decided.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
+import asyncpg
 import structlog
 
 from app.brokers.base import Broker
@@ -11,6 +13,9 @@ from app.errors import ConfigError
 from app.storage.postgres import Connection, Postgres
 
 log = structlog.get_logger(__name__)
+
+PATIENCE_S = 1.0
+"""A batch in work holds its partitions for milliseconds; after so long it is looked for those who sleep in one."""
 
 
 class StaleOwner(Exception):
@@ -33,8 +38,22 @@ class Fence:
         return self._epochs.keys()
 
     async def on_assigned(self, partitions: Sequence[int], fresh: Collection[int]) -> None:
-        """Raise the epochs in one statement, rows in rising order. Raises Busy when PostgreSQL is away."""
-        rows = await self._postgres.execute(
+        """Raise the epochs in one statement, rows in rising order. Who sleeps in a batch of theirs is ended. Raises Busy when PostgreSQL
+        is away.
+        """
+        taking = asyncio.create_task(self._take(partitions, fresh))
+        try:
+            while not (await asyncio.wait({taking}, timeout=PATIENCE_S))[0]:
+                await self._postgres.end_sleepers()
+            rows = taking.result()
+        finally:
+            taking.cancel()
+        self._epochs |= {row[0]: row[1] for row in rows}
+        self._judged |= {row[0]: row[2] for row in rows}
+        log.info("partitions_taken", broker=self._broker, partitions=sorted(partitions))
+
+    async def _take(self, partitions: Sequence[int], fresh: Collection[int]) -> Sequence[asyncpg.Record]:
+        return await self._postgres.execute(
             """INSERT INTO partition_owner AS o (broker, partition, epoch, owner)
                SELECT $1, partition, 1, $3 FROM unnest($2::int[]) AS p (partition) ORDER BY partition
                ON CONFLICT (broker, partition)
@@ -46,9 +65,6 @@ class Fence:
             self._owner,
             list(fresh),
         )
-        self._epochs |= {row[0]: row[1] for row in rows}
-        self._judged |= {row[0]: row[2] for row in rows}
-        log.info("partitions_taken", broker=self._broker, partitions=sorted(partitions))
 
     def on_revoked(self, partitions: Sequence[int]) -> None:
         """Forget the epochs: a batch in work for them fails its check."""

@@ -11,6 +11,8 @@ import structlog
 from app.errors import Busy, Outcome
 
 log = structlog.get_logger(__name__)
+NAME = "magpie"
+"""Of our connections in `pg_stat_activity`."""
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 
@@ -82,7 +84,7 @@ class Postgres:
             timeout=self._connect_timeout_s,
             command_timeout=self._command_timeout_s,
             server_settings={
-                "application_name": "magpie",
+                "application_name": NAME,
                 # JIT costs more than it saves on short queries; the plan of a generic statement must not flip under load.
                 "jit": "off",
                 # Who sleeps or vanishes in a transaction holds its locks: the fence's too, so nobody could take its partitions.
@@ -105,6 +107,20 @@ class Postgres:
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+    async def end_sleepers(self) -> None:
+        """End transactions of ours whose process has said nothing for `idle_in_transaction_s` amid a statement: in a COPY, before the rest
+        of a message. PostgreSQL itself ends only those between two statements. Raises Busy.
+        """
+        ended = await self.execute(
+            """SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = current_user AND application_name = $1 AND xact_start IS NOT NULL
+                   AND wait_event = 'ClientRead' AND state_change < now() - make_interval(secs => $2)""",
+            NAME,
+            self._idle_in_transaction_s,
+        )
+        if ended:
+            log.warning("sleepers_ended", backends=[row[0] for row in ended])
 
     @asynccontextmanager
     async def connection(self, *, commits: bool = False) -> AsyncIterator[Connection]:
