@@ -137,13 +137,13 @@ def line(r: Result) -> str:
     harm = STAGES[r.broker].harms[r.row]
     median, longest = statistics.median(r.times), max(r.times)
     notes = [] if harm.measure.startswith("until everything") else [harm.measure]
-    notes += (
-        [f"{harm.away_s[0]:g} s away; a gateway grew by {r.grown_mb:.0f} MB at most"]
-        if harm.away_s[0] == OUTAGE
-        else []
-    )
-    if r.shed or r.row in (RUSH_ROW, USUAL_RUSH_ROW):
-        notes.append(f"{r.shed:,} handshakes refused with 503; a gateway grew by {r.grown_mb:.0f} MB at most")
+    if harm.away_s[0] == OUTAGE:
+        notes.append(f"{harm.away_s[0]:g} s away")
+    rush = r.row in (RUSH_ROW, USUAL_RUSH_ROW)
+    if r.shed or rush:
+        notes.append(f"{r.shed:,} handshakes refused with 503")
+    if rush or harm.away_s[0] == OUTAGE:
+        notes.append(f"a gateway grew by {r.grown_mb:.0f} MB at most")
     note = f" ({'; '.join(notes)})" if notes else ""
     return (
         f"| {r.row}{note} | {len(r.times)} | 0 | {median:.1f} / {longest:.1f} s | {harm.limit_s:g} s | {r.acked:,} | {r.resent:,} |"
