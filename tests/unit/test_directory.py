@@ -51,6 +51,8 @@ def test_the_ring_is_followed() -> None:
 def test_gateways_behind_one_proxy_register_different_addresses(own: str, expected: str) -> None:
     changed = {
         "cluster": {"registry": "redis"},
+        "broker": {"kind": "redis_streams"},
+        "delivery": {"kind": "redis_pubsub"},
         "grpc": {"enabled": False},
         "redis": {"url": "redis://cache"},
         "gateway": {"node_id": "g1", "public_ws_url": own},
