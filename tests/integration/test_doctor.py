@@ -25,7 +25,7 @@ from app.storage.postgres import Postgres
 from app.storage.redis import Redis, connect
 from tests.contract.logs import PARTITIONS, kafka_brokers, kafka_options
 from tests.damages import DAMAGES, HOT, SEQ, Damage
-from tests.examining import Sample, examined, made_sample, wrong
+from tests.examining import Sample, examined, its_log, made_sample, wrong
 from tests.running import serving, settings_for
 from tests.services import database_like
 
@@ -131,7 +131,7 @@ async def test_mending_loses_no_message_and_the_group_goes_on(
                 await asyncio.sleep(0.02)
         found = await dan.ok("GET", "/search/messages", q="text 3")
         assert [hit["message"]["seq"] for hit in found["items"]] == [4], "what the index had lost is found again"
-        assert wrong(await examined(parts.postgres, parts.redis)) == {}
+        assert wrong(await examined(parts.postgres, parts.redis, broker=its_log(parts))) == {}
 
 
 async def test_a_repeat_from_long_ago_leaves_no_hole_in_the_cache(dsn: str, redis_url: str) -> None:
@@ -158,7 +158,7 @@ async def test_a_repeat_from_long_ago_leaves_no_hole_in_the_cache(dsn: str, redi
         await parts.redis.delete(hot)
         assert await cached(2, 3) == [2, 3]
         assert await cached(7, 8) == [7, 8]
-        assert wrong(await examined(parts.postgres, parts.redis)) == {}
+        assert wrong(await examined(parts.postgres, parts.redis, broker=its_log(parts))) == {}
 
 
 async def test_mending_beside_a_batch_lets_its_proposal_be(sample: Sample, stores: Postgres, redis: Redis) -> None:
