@@ -9,13 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from app.sections import Kafka
 from app.tls import client_context
 
-AWAY: tuple[type[BaseException], ...] = (KafkaError, OSError, TimeoutError)
-"""The cluster is away or cannot do what was asked."""
+AWAY: tuple[type[BaseException], ...] = (KafkaError, OSError, TimeoutError, RuntimeError)
+"""The cluster is away or cannot do what was asked. RuntimeError is uvloop's for writing to a connection that has just been closed."""
 FETCH_WAIT_MS = 100
 """A fetch that finds nothing waits this long on the server; aiokafka sends nothing else for a partition that was not in it meanwhile."""
 PARTITION_FETCH_BYTES = 262_144
@@ -102,7 +103,7 @@ class Writer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
             self._message_accumulator.fail_all(ProducerClosed())
             await asyncio.wait({stopping}, timeout=timeout_s)
         await _finish(stopping)
-        await self.client.close()
+        await _close(self.client)
 
 
 class Member(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
@@ -122,7 +123,7 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
             await self._client.close()
             await asyncio.wait({self._ending}, timeout=timeout_s)
         await _finish(self._ending)
-        await self._client.close()
+        await _close(self._client)
 
 
 class Desk(Member):
@@ -146,3 +147,12 @@ async def _finish(stopping: "asyncio.Future[None]") -> None:
         await asyncio.wait({stopping}, timeout=1)
     if stopping.done() and not stopping.cancelled():
         stopping.exception()
+
+
+async def _close(client: AIOKafkaClient) -> None:
+    """Close all connections. The task that reads metadata may have died of one that was closed under it; that is no matter any more."""
+    try:
+        await client.close()
+    except AWAY:
+        client._sync_task = None  # noqa: SLF001 - it would be awaited once more
+        await client.close()
