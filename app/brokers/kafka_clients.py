@@ -120,7 +120,7 @@ class Member(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
             # No coordinator, so no farewell to it; closed connections, so nothing waits for an answer.
             if self._coordinator is not None:
                 self._coordinator.coordinator_dead()
-            await self._client.close()
+            await _close(self._client)
             await asyncio.wait({self._ending}, timeout=timeout_s)
         await _finish(self._ending)
         await _close(self._client)
