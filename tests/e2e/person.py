@@ -8,7 +8,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, cast
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, Request, expect
+
+WAIT_MS = 15_000
+"""A busy machine is no defect."""
+expect.set_options(timeout=WAIT_MS)
 
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
@@ -54,7 +58,7 @@ class Person:
         """Open a browser window; `options` are Playwright's of a context (viewport, locale, color_scheme …)."""
         context = await browser.new_context(**{"viewport": DESKTOP, "locale": "en-US", **options})
         await context.add_init_script(WATCH)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(WAIT_MS)
         return cls(context, await context.new_page(), url, name)
 
     def _on_console(self, message: ConsoleMessage) -> None:
