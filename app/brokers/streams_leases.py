@@ -18,8 +18,10 @@ from app.storage.redis import ERRORS, Redis, Script, run_scripts
 
 RETRY_MS = 500
 
+# A full Redis lets those pass that say `allow-oom`: only who reads makes room again.
+
 # Scores beyond now + lease are of a clock that went back since; their readers come again with their next renewal.
-_REGISTER = Script("""
+_REGISTER = Script("""#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -38,7 +40,7 @@ end
 return owner
 """)
 # Free, mine, or of the reader that is known to be gone. Answers the position, '' without one.
-_TAKE = Script("""
+_TAKE = Script("""#!lua flags=allow-oom
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] and owner ~= ARGV[2] then return false end
 redis.call('SET', KEYS[1], ARGV[1])
@@ -48,13 +50,13 @@ for i = 1, #groups[1], 2 do
     if groups[1][i] == 'last-delivered-id' then return groups[1][i + 1] end
 end
 """)
-_CONFIRM = Script(f"""
+_CONFIRM = Script(f"""#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '1' then redis.pcall('XGROUP', 'CREATE', KEYS[2], '{GROUP}', '0', 'MKSTREAM') end
 return 1
 """)
 _RELEASE = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end")
-_COMMIT = Script(f"""
+_COMMIT = Script(f"""#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if redis.pcall('XGROUP', 'SETID', KEYS[2], '{GROUP}', ARGV[2]).err then return 0 end
 redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[3])

@@ -16,7 +16,7 @@ from app.modules.messages.models import Draft, from_envelope
 from app.modules.messages.producer import MessageProducer
 from app.protocol.magpie_pb2 import Answer
 from app.storage.embedded.valkey import ValkeyProcess
-from app.storage.redis import Line
+from app.storage.redis import Line, connect
 from tests.contract.logs import PARTITIONS, Connect, Ownership, positions, values
 from tests.contract.streams import FAST, take, until_appended, until_read, waiting_in
 
@@ -192,3 +192,30 @@ async def test_what_waited_behind_an_append_that_failed_is_refused_and_nothing_e
         process.send_signal(signal.SIGCONT)
     assert [type(error) for error in ended] == [Internal, Busy]
     await until_appended(broker, 1, b"4")
+
+
+async def test_a_full_redis_refuses_appends_and_its_log_is_read_all_the_same(
+    connect_breakable: Connect, breakable_valkey: ValkeyProcess
+) -> None:
+    broker, heir = await connect_breakable(), await connect_breakable()
+    subscription = await broker.subscribe(Ownership())
+    await broker.append(0, [b"1", b"2"])
+    [first, _] = await until_read(subscription, b"1", b"2")
+    admin = connect(breakable_valkey.url, pool_max=1, connect_timeout_s=2, command_timeout_s=2)
+    await admin.config_set("maxmemory-policy", "noeviction")
+    await admin.config_set("maxmemory", 1)
+    with pytest.raises(Busy) as refused:
+        await broker.append(0, [b"3"])
+    assert refused.value.outcome == "none"
+    # Who reads may go on, and leave; who comes may take over: only what is read makes room again.
+    await subscription.commit(positions([first]))
+    await asyncio.sleep(2)  # two leases
+    await subscription.close()
+    inherited = await heir.subscribe(Ownership())
+    await inherited.commit(positions(await until_read(inherited, b"2")))
+    assert (await broker.backlog())[0] == 0
+    await admin.config_set("maxmemory", 0)
+    await until_appended(broker, 0, b"4")
+    await until_read(inherited, b"4")
+    await inherited.close()
+    await admin.aclose()
