@@ -12,7 +12,7 @@ import { NoGroups } from "./list/none";
 import { Settings } from "./list/settings";
 import { Sidebar } from "./list/sidebar";
 import { route } from "./route";
-import { Search } from "./search";
+import { SEARCH_ID, Search } from "./search";
 
 export function App() {
   const { store, panel, dialog } = useShell();
@@ -29,7 +29,9 @@ export function App() {
       if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
         event.preventDefault();
         // Behind a dialog nobody would see it.
-        if (document.querySelector("dialog[open]") === null) panel.value = "search";
+        if (document.querySelector("dialog[open]") !== null) return;
+        panel.value = "search";
+        document.getElementById(SEARCH_ID)?.focus();
       } else if (event.key === "Escape" && dialog.value === null && panel.value !== null) panel.value = null;
     }
     addEventListener("keydown", onKey);

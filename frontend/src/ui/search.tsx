@@ -1,6 +1,6 @@
 /** Search in all groups or in one; a result leads to the message where it was said. */
 import { X } from "lucide-preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { AppError } from "../api/errors";
 import type { Found } from "../api/types";
 import { explain, shortTime, t } from "../i18n";
@@ -10,6 +10,8 @@ import { Button, IconButton } from "./kit/button";
 import { Failure } from "./kit/dialog";
 import { go, groupHref } from "./route";
 
+/** For who opens it again. */
+export const SEARCH_ID = "search";
 const TYPED_MS = 250;
 const PAGE = 20;
 const QUERY_MAX = 200;
@@ -66,7 +68,8 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
       if (wanted()) setBusy(false);
     }
   }
-  useEffect(() => field.current?.focus(), []);
+  // Before the next key is pressed, not after the next picture.
+  useLayoutEffect(() => field.current?.focus(), []);
   useEffect(() => {
     asked.current += 1;
     if (q.trim() === "") {
@@ -83,6 +86,7 @@ export function Search({ groupId }: { readonly groupId: string | null }) {
       <header>
         <input
           ref={field}
+          id={SEARCH_ID}
           type="search"
           aria-label={t.searchMessages}
           placeholder={t.searchMessages}
