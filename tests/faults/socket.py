@@ -41,6 +41,9 @@ class Socket(WSListener):
                 extra_headers={**headers, "Sec-WebSocket-Protocol": SUBPROTOCOL},
                 max_frame_size=1 << 24,
                 read_buffer_init_size=BUFFER_BYTES,
+                # aiofastnet 1.2, which picows would take: who is cancelled as TLS is agreed on closes the socket at once and stops reading
+                # it 30 s later, by its number, which another connection has by then.
+                use_aiofastnet=False,
             )
         except WSHandshakeError as error:
             raise Refused(int(error.response.status) if error.response else 0) from None

@@ -3,8 +3,9 @@
 `tests/histories/<what happened>.<anomaly>-<how often>.jsonl`. What is known of the cause stands here.
 
 half-open-down: gateways were restarted in turn while three such loads had the machine. Five of 4,000 connections through Nginx and TLS
-brought what their members sent and no answer, no message and no pong for up to 160 s, until their gateway let them go. The member did not
-know rule 11 of the protocol then, by which a client takes such a connection for dead; now it does. Which side was silent is not known.
+brought what their members sent and no answer, no message and no pong for up to 160 s. It was the load's own WebSocket library, which had
+stopped reading them in the name of connections that were given up in the row before (see `tests/faults/socket.py`); and the member did not
+know rule 11 of the protocol, by which a client takes such a connection for dead. Now it does.
 """
 
 from pathlib import Path
