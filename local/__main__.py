@@ -78,6 +78,9 @@ def main(
         RegistryKind, typer.Option(help="Where gateways register; list: everybody is given a list of them.")
     ] = RegistryKind.list,
     port: Annotated[int, typer.Option(help="Port of the api; gateways take the ports after it.")] = 8080,
+    metrics_port: Annotated[
+        int, typer.Option(help="Port for metrics of the first process; the others take those after it.")
+    ] = METRICS_PORT,
     nginx: Annotated[
         bool | None,
         typer.Option(help=f"Put Nginx in front, on https://localhost:{NGINX_PORT}.", show_default="if installed"),
@@ -100,7 +103,7 @@ def main(
         registry=registry.value,
         nginx=installed if nginx is None else nginx,
     )
-    ports = Ports(api=port, gateway=port + 1, metrics=METRICS_PORT, nginx=NGINX_PORT)
+    ports = Ports(api=port, gateway=port + 1, metrics=metrics_port, nginx=NGINX_PORT)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config, shape, ports))
@@ -166,7 +169,7 @@ def _hints(running: Cluster) -> dict[str, str]:
     hints = {
         "gateways": " ".join(node.url for node in running.of_role("gateway")),
         "processes": " ".join(f"{node.name}:{node.pid}" for node in running.nodes.values()),
-        "data": str(running.folder),
+        "data": os.path.relpath(running.folder),
         "stop": "Ctrl+C",
     }
     if running.nginx is None:

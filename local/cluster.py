@@ -76,7 +76,7 @@ class Cluster:
         secret: str,
         etcd: EtcdServer | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
         self.stores = stores
         self.kafka = kafka
         self.etcd = etcd

@@ -27,7 +27,8 @@ class LocalServer(ABC):
     name: str
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        # The process runs in it.
+        self._folder = folder.absolute()
         self._log_file = folder / f"{self.name.lower()}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
