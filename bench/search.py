@@ -174,7 +174,8 @@ async def measure(plan: Plan, folder: Path, console: Console) -> Report:
     """Fill, index, time, compare."""
     async with AsyncExitStack() as stack:
         stores = await stack.enter_async_context(own_stores(folder / "stores", console.print))
-        limits = {"IM_LIMITS__API_PER_MINUTE": "10000000"}
+        # All searches are of one person.
+        limits = {"IM_LIMITS__API_PER_MINUTE": "10000000", "IM_SEARCH__WAITING_PER_USER": str(plan.concurrency)}
         target = await stack.enter_async_context(own_server(stores, folder, limits, console.print))
         shape = Shape(plan.groups // plan.mine, 1, plan.mine, 0, 0, 1)
         members = await seed(target.dsn, target.secret, shape, plan.seed)

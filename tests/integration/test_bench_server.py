@@ -51,6 +51,20 @@ async def test_a_small_round_is_clean_and_written_as_json(tmp_path: Path) -> Non
     assert found["scenarios"]["ingest"]["median"]["ack"]["p99"] > 0
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.slow
+async def test_a_small_search_finds_what_a_plain_scan_finds(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    size = ["--messages", "2000", "--groups", "10", "--mine", "2", "--queries", "8", "--requests", "80"]
+    # As many at a time as make bench ARGS="search".
+    code, output = await bench("search", *size, "--json", str(figures))
+    assert code == 0, output
+    found = json.loads(figures.read_text())
+    assert found["compared"] == 8
+    assert found["hits"] >= 8
+    assert found["different"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
