@@ -1,9 +1,10 @@
 """People talk."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.e2e.conftest import NewPerson
 from tests.e2e.person import PHONE
@@ -31,6 +32,29 @@ async def test_from_registering_to_talking(new_person: NewPerson) -> None:
     await ann.sees("second line")
     assert await ann.texts() == await bob.texts() == ["Welcome, Bob!", "你好,大家好\nsecond line"]
     await expect(ann.page.get_by_role("button", name="2 members")).to_be_visible()
+
+
+async def test_who_joins_while_the_list_of_groups_is_read_stays_in(new_person: NewPerson) -> None:
+    ann, bob = await new_person("Ann"), await new_person("Bob")
+    await ann.create_group("Tea club", everybody=False)
+    link = await ann.invite_link()
+    joined = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        response = await route.fetch()
+        await joined.wait()
+        await route.fulfill(response=response)
+
+    await bob.page.route("**/api/v1/groups?*", answer_late)
+    await bob.page.goto(link)
+    await bob.page.reload()
+    await bob.dialog.get_by_role("button", name="Join", exact=True).click()
+    await bob.composer.wait_for()
+    async with bob.page.expect_response("**/api/v1/groups?*"):
+        joined.set()
+    await ann.say("Welcome, Bob!")
+    await bob.sees("Welcome, Bob!")
+    await expect(bob.composer).to_be_visible()
 
 
 async def test_unread_typing_and_drafts(new_person: NewPerson) -> None:

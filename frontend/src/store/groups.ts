@@ -47,10 +47,10 @@ export class Groups {
     return this.views.value.get(groupId);
   }
 
-  /** The whole list was read; returns the ids of those that are gone. */
-  replace(found: readonly Group[]): string[] {
+  /** The whole list was read; returns the ids of those that are gone. Which came since it was asked for (not `known` then), it cannot tell. */
+  replace(found: readonly Group[], known: Iterable<string>): string[] {
     const ids = new Set(found.map((group) => group.id));
-    const gone = [...this.views.value.keys()].filter((id) => !ids.has(id));
+    const gone = [...known].filter((id) => !ids.has(id) && this.get(id) !== undefined);
     this.update((views) => {
       for (const id of gone) views.delete(id);
       for (const group of found) if (group.version >= (this.left.get(group.id) ?? 0)) put(views, group);

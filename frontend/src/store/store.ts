@@ -272,6 +272,7 @@ export class Store {
 
   private async refresh(): Promise<void> {
     const { client, ask } = this.http;
+    const known = [...this.groups.views.value.keys()];
     const found: Group[] = [];
     let cursor: string | null = null;
     do {
@@ -282,7 +283,7 @@ export class Store {
       found.push(...page.items);
       cursor = page.next;
     } while (cursor !== null && found.length < GROUPS_MAX);
-    for (const groupId of this.groups.replace(found)) this.forgetGroup(groupId);
+    for (const groupId of this.groups.replace(found, known)) this.forgetGroup(groupId);
     for (const group of found) this.inbox.add(group.id, group.last_seq);
     void this.previews(found);
   }
