@@ -4,6 +4,7 @@ import fcntl
 import functools
 import itertools
 import os
+import random
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,9 @@ def _own_ports() -> tuple[Iterator[int], TextIO]:
     """A block that no other process of this user takes from, round and round, and the file that says so until the kernel closes it."""
     folder = Path(tempfile.gettempdir()) / f"magpie-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    for first in LASTING[: -BLOCK + 1 : BLOCK]:
+    blocks = LASTING[: -BLOCK + 1 : BLOCK]
+    # By chance, as other users look into another folder.
+    for first in random.SystemRandom().sample(blocks, len(blocks)):
         lock = (folder / f"{first}.lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
