@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TextIO
 
 HOST = "127.0.0.1"
 LASTING = range(20_000, 32_768)
@@ -39,18 +38,18 @@ def free_range(count: int) -> int:
 
 
 @functools.cache
-def _own_ports() -> tuple[Iterator[int], TextIO]:
-    """A block that no other process of this user takes from, round and round, and the file that says so until the kernel closes it."""
+def _own_ports() -> tuple[Iterator[int], int]:
+    """A block that no other process of this user takes from, round and round, and the open file that says so until this process ends."""
     folder = Path(tempfile.gettempdir()) / f"magpie-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     blocks = LASTING[: -BLOCK + 1 : BLOCK]
     # By chance, as other users look into another folder.
     for first in random.SystemRandom().sample(blocks, len(blocks)):
-        lock = (folder / f"{first}.lock").open("w")
+        lock = os.open(folder / f"{first}.lock", os.O_CREAT | os.O_WRONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
         else:
             return itertools.cycle(range(first, first + BLOCK)), lock
     raise OSError(f"too many processes take ports of this machine; they hold the files of {folder}")
